@@ -1,0 +1,100 @@
+# tokenbill: prepaid billing for AI APIs, inside PostgreSQL.
+#
+# As with every PGXS extension: make, make install, make installcheck,
+# make PG_CONFIG=/path/to/pg_config, make DESTDIR=/some/where install.
+# WERROR=1 turns every warning on and into an error, as the tests do.
+#
+# What needs no PostgreSQL on the machine yet, because it installs it first:
+#   make demo            a throw-away server with the extension in it, at work
+#   make check           every test, on private servers
+#   make bench           the table of ratios in docs/performance.md
+#   make check-memory    the SQL tests under valgrind, ASan and UBSan
+#   make check-versions  the SQL tests on PostgreSQL 17 and 18
+#   make check-style     how the source looks
+
+TASKS = demo check bench check-memory check-versions check-style
+
+ifneq (,$(filter $(TASKS),$(MAKECMDGOALS)))
+
+# PGXS stays out of these: it is not there on a fresh machine, and it has a
+# check target of its own that does nothing.
+ifneq (,$(filter-out $(TASKS),$(MAKECMDGOALS)))
+$(error run '$(filter $(TASKS),$(MAKECMDGOALS))' and '$(filter-out $(TASKS),$(MAKECMDGOALS))' one after the other)
+endif
+
+.PHONY: $(TASKS)
+
+demo:
+	@test/install-packages demo
+	@test/private-server with demo/run
+
+bench:
+	@test/install-packages bench
+	@test/private-server with bench/run
+
+check check-memory check-versions check-style:
+	@test/$@
+
+else # everything else is PGXS
+
+EXTENSION = tokenbill
+EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" tokenbill.control)
+MODULE_big = tokenbill
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+
+DATA = $(sort $(wildcard sql/upgrade/tokenbill--*--*.sql))
+DATA_built = tokenbill--$(EXTVERSION).sql
+SQL_PARTS = $(sort $(wildcard sql/*.sql))
+
+# pg_regress and the isolation tester look for expected/ below --outputdir
+# first, which is where we keep it; PGXS sends the latter elsewhere.
+REGRESS = $(sort $(notdir $(basename $(wildcard test/sql/*.sql))))
+REGRESS_OPTS = --inputdir=test --load-extension=pgtap --load-extension=tokenbill
+ISOLATION = $(sort $(notdir $(basename $(wildcard test/specs/*.spec))))
+ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=tokenbill
+
+# The TAP tests want PgBouncer and PostgREST beside the server: make check
+# brings them; on a machine that has them, make installcheck TAP_TESTS=1.
+PROVE_TESTS = test/t/*.pl
+
+EXTRA_CLEAN = tokenbill--*.sql tokenbill--*.sql.part
+
+PG_CONFIG = pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+ifeq (,$(PGXS))
+$(error no PGXS from '$(PG_CONFIG)': install postgresql-server-dev-15, or say make PG_CONFIG=/path/to/pg_config)
+endif
+
+ifdef WERROR
+# Every SQL-callable function has the parameter fcinfo, used or not. The
+# server's headers are named a second time as system headers, which takes
+# their own -Wextra warnings out.
+PG_CFLAGS += -Wall -Wextra -Werror -Wno-unused-parameter
+PG_CPPFLAGS += -isystem $(shell $(PG_CONFIG) --includedir-server)
+ifneq (,$(findstring clang,$(CC)))
+# pg_config hands out the flags of the compiler that built the server: gcc
+PG_CFLAGS += -Wno-unknown-warning-option -Wno-ignored-optimization-argument
+endif
+endif
+
+# A server built with LLVM wants bitcode beside the library. It only serves
+# inlining, so a machine without that clang builds without it.
+PGXS_CLANG := $(shell sed -n 's/^CLANG *= *//p' $(dir $(PGXS))../Makefile.global)
+ifeq (,$(shell command -v $(firstword $(PGXS_CLANG) none) 2>/dev/null))
+override with_llvm = no
+endif
+
+include $(PGXS)
+
+# Debian's PGXS does not track headers
+$(OBJS): $(wildcard src/*.h)
+
+# The directory is named too: its time moves when a part is taken away
+tokenbill--$(EXTVERSION).sql: $(SQL_PARTS) sql tokenbill.control Makefile
+	{ printf '%s\n' \
+		'/* $@: joined from sql/ by make, not to be edited */' \
+		'\echo Use "CREATE EXTENSION tokenbill" to load this file. \quit'; \
+	  cat $(SQL_PARTS); } > $@.part
+	mv $@.part $@
+
+endif
