@@ -94,7 +94,7 @@ tokenbill--$(EXTVERSION).sql: $(SQL_PARTS) sql tokenbill.control Makefile
 	{ printf '%s\n' \
 		'/* $@: joined from sql/ by make, not to be edited */' \
 		'\echo Use "CREATE EXTENSION tokenbill" to load this file. \quit'; \
-	  cat $(SQL_PARTS); } > $@.part
+	  cat /dev/null $(SQL_PARTS); } > $@.part
 	mv $@.part $@
 
 endif
