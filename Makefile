@@ -32,8 +32,11 @@ bench:
 	@test/install-packages bench
 	@test/private-server with bench/run
 
-check check-memory check-versions check-style:
+check check-memory check-versions:
 	@test/$@
+
+check-style:
+	@test/check-style --pgindent
 
 else # everything else is PGXS
 

@@ -3,7 +3,7 @@
  *
  * A memory check that has never found anything proves nothing, so
  * test/check-memory runs these first and insists that the checker in charge
- * names the function.  "volatile" keeps the compiler from removing them.
+ * names this file.  "volatile" keeps the compiler from removing them.
  */
 #include "postgres.h"
 
