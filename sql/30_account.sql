@@ -1,0 +1,193 @@
+/*
+ * Accounts.  One narrow row an account, rewritten by every movement: fillfactor
+ * leaves room for HOT updates.  Keys compare bytewise (COLLATE "C"): they are
+ * identifiers, not words, and an index search costs half as much that way.
+ *
+ * The allowed words are domains, not CHECK constraints: PostgreSQL parses every
+ * CHECK of a table anew in each statement that writes to it, a domain only when
+ * its own column is written.
+ *
+ * status: active <-> frozen, either -> closed.  Closed is final.
+ */
+CREATE DOMAIN tokenbill.account_status AS text CHECK (VALUE IN ('active', 'frozen', 'closed'));
+COMMENT ON DOMAIN tokenbill.account_status IS 'active: all is allowed; frozen: may be credited, not charged; closed: neither, for ever';
+
+CREATE DOMAIN tokenbill.overflow_policy AS text CHECK (VALUE IN ('refuse', 'debt'));
+COMMENT ON DOMAIN tokenbill.overflow_policy IS 'What a capture of more than was held does: refuse (PT402), or debt: take it, below zero if need be';
+
+CREATE TABLE tokenbill.account (
+	account text COLLATE "C" NOT NULL PRIMARY KEY,
+	balance numeric NOT NULL DEFAULT 0,
+	held numeric NOT NULL DEFAULT 0,
+	credit_limit numeric NOT NULL DEFAULT 0,
+	seq bigint NOT NULL DEFAULT 0,
+	updated_at timestamptz NOT NULL,
+	hash bytea,
+	status tokenbill.account_status NOT NULL DEFAULT 'active',
+	sandbox boolean NOT NULL DEFAULT false,
+	tokens_only boolean NOT NULL DEFAULT false,
+	overflow tokenbill.overflow_policy NOT NULL DEFAULT 'refuse',
+	currency text NOT NULL,
+	metadata jsonb NOT NULL DEFAULT '{}',
+	created_at timestamptz NOT NULL
+) WITH (fillfactor = 70);
+
+COMMENT ON TABLE tokenbill.account IS 'One row an account: its balance, derived from the ledger, and its settings';
+COMMENT ON COLUMN tokenbill.account.account IS 'Name of the account, chosen by the application';
+COMMENT ON COLUMN tokenbill.account.balance IS 'Sum of the amounts of its ledger lines, in currency';
+COMMENT ON COLUMN tokenbill.account.held IS 'What its open holds reserve, in currency';
+COMMENT ON COLUMN tokenbill.account.credit_limit IS 'How far below zero the balance may go; available = balance + credit_limit - held';
+COMMENT ON COLUMN tokenbill.account.seq IS 'Number of its newest ledger line; 0 before the first';
+COMMENT ON COLUMN tokenbill.account.updated_at IS 'Time of its newest ledger line; never goes back';
+COMMENT ON COLUMN tokenbill.account.hash IS 'Head of its hash chain: hash of the newest ledger line';
+COMMENT ON COLUMN tokenbill.account.status IS 'active, frozen (credited, not charged) or closed';
+COMMENT ON COLUMN tokenbill.account.sandbox IS 'Every check and receipts, but charges move no money';
+COMMENT ON COLUMN tokenbill.account.tokens_only IS 'Charges and holds need a key from issue_token()';
+COMMENT ON COLUMN tokenbill.account.overflow IS 'Capture of more than was held: refuse or debt';
+COMMENT ON COLUMN tokenbill.account.currency IS 'Currency of all its amounts; never changes';
+COMMENT ON COLUMN tokenbill.account.metadata IS 'The application''s own notes, a JSON object of at most 8 KB';
+
+SELECT pg_catalog.pg_extension_config_dump('tokenbill.account', '');
+
+CREATE FUNCTION tokenbill.create_account(account text, currency text DEFAULT 'USD', credit_limit numeric DEFAULT 0,
+	sandbox boolean DEFAULT false, metadata jsonb DEFAULT '{}')
+RETURNS tokenbill.account
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_column
+DECLARE
+	made tokenbill.account;
+BEGIN
+	PERFORM tokenbill.check_text('account', create_account.account, 128);
+	PERFORM tokenbill.check_text('currency', create_account.currency, 16);
+	PERFORM tokenbill.check_metadata('metadata', create_account.metadata);
+	IF create_account.account = '*' THEN
+		PERFORM tokenbill.refuse('22023', 'account "*" is reserved', '{"argument": "account"}',
+			'"*" stands for the list price in tokenbill.price; choose another name.');
+	END IF;
+	IF create_account.currency !~ '^[A-Z0-9_]+$' THEN
+		PERFORM tokenbill.refuse('22023', 'currency must be upper-case letters, digits or underscores',
+			jsonb_build_object('argument', 'currency'), 'Use an ISO 4217 code such as USD, or a unit of your own such as CREDITS.');
+	END IF;
+	IF create_account.credit_limit IS NULL OR create_account.credit_limit <> 0 THEN
+		PERFORM tokenbill.check_amount('credit_limit', create_account.credit_limit);
+	END IF;
+	IF create_account.sandbox IS NULL THEN
+		PERFORM tokenbill.refuse('22004', 'sandbox must not be null', '{"argument": "sandbox"}', 'Pass true or false.');
+	END IF;
+	INSERT INTO tokenbill.account AS a (account, currency, credit_limit, sandbox, metadata, updated_at, created_at)
+	VALUES (create_account.account, create_account.currency, create_account.credit_limit, create_account.sandbox,
+			coalesce(create_account.metadata, '{}'), tokenbill.clock(), tokenbill.clock())
+	ON CONFLICT (account) DO NOTHING
+	RETURNING * INTO made;
+	IF NOT FOUND THEN
+		PERFORM tokenbill.refuse('PT409', format('account "%s" exists already', create_account.account),
+			jsonb_build_object('account', create_account.account), 'Use the account as it is, or choose another name.');
+	END IF;
+	RETURN made;
+END
+$function$;
+COMMENT ON FUNCTION tokenbill.create_account(text, text, numeric, boolean, jsonb) IS
+'Creates an account and returns its row; credit_limit is how far below zero its balance may go. Errors: PT409 exists, 22xxx bad argument';
+
+CREATE FUNCTION tokenbill.set_account_status(account text, status text) RETURNS tokenbill.account
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_column
+DECLARE
+	found_row tokenbill.account;
+BEGIN
+	PERFORM tokenbill.check_text('account', set_account_status.account, 128);
+	IF set_account_status.status IS NULL OR set_account_status.status NOT IN ('active', 'frozen', 'closed') THEN
+		PERFORM tokenbill.refuse('22023', 'status must be active, frozen or closed', '{"argument": "status"}',
+			'A frozen account can be credited, not charged; a closed one neither.');
+	END IF;
+	SELECT a.* INTO found_row FROM tokenbill.account a WHERE a.account = set_account_status.account FOR NO KEY UPDATE;
+	IF NOT FOUND OR NOT tokenbill.visible(set_account_status.account) THEN
+		PERFORM tokenbill.refuse('PT404', format('account "%s" does not exist', set_account_status.account),
+			jsonb_build_object('account', set_account_status.account), 'Create it with tokenbill.create_account().');
+	END IF;
+	IF found_row.status = 'closed' AND set_account_status.status <> 'closed' THEN
+		PERFORM tokenbill.refuse('PT409', format('account "%s" is closed', found_row.account),
+			jsonb_build_object('account', found_row.account, 'was', 'closed', 'now', set_account_status.status),
+			'Closing is final; create a new account.');
+	END IF;
+	IF set_account_status.status = 'closed' AND found_row.held > 0 THEN
+		PERFORM tokenbill.refuse('PT409', format('account "%s" has open holds', found_row.account),
+			jsonb_build_object('account', found_row.account, 'held', found_row.held),
+			'Capture or release its holds first; tokenbill.holds shows them.');
+	END IF;
+	UPDATE tokenbill.account a SET status = set_account_status.status
+	WHERE a.account = set_account_status.account
+	RETURNING a.* INTO found_row;
+	RETURN found_row;
+END
+$function$;
+COMMENT ON FUNCTION tokenbill.set_account_status(text, text) IS
+'Sets an account active, frozen (credited, not charged) or closed (final) and returns its row. Errors: PT404, PT409 closed already or holds open, 22023';
+
+CREATE FUNCTION tokenbill.set_credit_limit(account text, credit_limit numeric) RETURNS tokenbill.account
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_column
+DECLARE
+	found_row tokenbill.account;
+BEGIN
+	PERFORM tokenbill.check_text('account', set_credit_limit.account, 128);
+	IF set_credit_limit.credit_limit IS NULL OR set_credit_limit.credit_limit <> 0 THEN
+		PERFORM tokenbill.check_amount('credit_limit', set_credit_limit.credit_limit);
+	END IF;
+	SELECT a.* INTO found_row FROM tokenbill.account a WHERE a.account = set_credit_limit.account FOR NO KEY UPDATE;
+	IF NOT FOUND OR NOT tokenbill.visible(set_credit_limit.account) THEN
+		PERFORM tokenbill.refuse('PT404', format('account "%s" does not exist', set_credit_limit.account),
+			jsonb_build_object('account', set_credit_limit.account), 'Create it with tokenbill.create_account().');
+	END IF;
+	/* lowering the limit must not do what a charge may not: leave available below zero */
+	IF set_credit_limit.credit_limit < found_row.credit_limit
+	   AND found_row.balance + set_credit_limit.credit_limit - found_row.held < 0 THEN
+		PERFORM tokenbill.refuse('PT402', format('account "%s" uses more credit than that', found_row.account),
+			jsonb_build_object('account', found_row.account, 'required', found_row.held - found_row.balance,
+				'available', set_credit_limit.credit_limit,
+				'shortfall', found_row.held - found_row.balance - set_credit_limit.credit_limit),
+			'Recharge the account or release its holds first.');
+	END IF;
+	UPDATE tokenbill.account a SET credit_limit = set_credit_limit.credit_limit
+	WHERE a.account = set_credit_limit.account
+	RETURNING a.* INTO found_row;
+	RETURN found_row;
+END
+$function$;
+COMMENT ON FUNCTION tokenbill.set_credit_limit(text, numeric) IS
+'Sets how far below zero the balance may go and returns the account. Errors: PT402 more is in use, PT404, 22xxx';
+
+CREATE FUNCTION tokenbill.set_account_policy(account text, overflow text DEFAULT NULL, tokens_only boolean DEFAULT NULL)
+RETURNS tokenbill.account
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_column
+DECLARE
+	found_row tokenbill.account;
+BEGIN
+	PERFORM tokenbill.check_text('account', set_account_policy.account, 128);
+	IF set_account_policy.overflow NOT IN ('refuse', 'debt') THEN
+		PERFORM tokenbill.refuse('22023', 'overflow must be refuse or debt', '{"argument": "overflow"}',
+			'refuse: a capture of more than was held is refused; debt: it is taken.');
+	END IF;
+	UPDATE tokenbill.account a
+	SET overflow = coalesce(set_account_policy.overflow, a.overflow),
+		tokens_only = coalesce(set_account_policy.tokens_only, a.tokens_only)
+	WHERE a.account = set_account_policy.account AND tokenbill.visible(a.account)
+	RETURNING a.* INTO found_row;
+	IF NOT FOUND THEN
+		PERFORM tokenbill.refuse('PT404', format('account "%s" does not exist', set_account_policy.account),
+			jsonb_build_object('account', set_account_policy.account), 'Create it with tokenbill.create_account().');
+	END IF;
+	RETURN found_row;
+END
+$function$;
+COMMENT ON FUNCTION tokenbill.set_account_policy(text, text, boolean) IS
+'Sets what a capture of more than was held does (refuse or debt) and whether charges need issued tokens; null leaves a setting as it is. Errors: PT404, 22023';

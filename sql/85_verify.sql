@@ -1,0 +1,62 @@
+CREATE TYPE tokenbill.problem AS (
+	account text,
+	seq bigint,
+	problem text,
+	detail jsonb
+);
+COMMENT ON TYPE tokenbill.problem IS 'Something verify_ledger() found';
+COMMENT ON COLUMN tokenbill.problem.problem IS
+'hash, gap, time, kind, amount, balance, held: a line does not follow from the one before; account, hold, order, orphan, trial_balance: a table does not agree with the ledger';
+
+CREATE FUNCTION tokenbill.verify_ledger(account text DEFAULT NULL) RETURNS SETOF tokenbill.problem
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'tokenbill_verify_ledger';
+COMMENT ON FUNCTION tokenbill.verify_ledger(text) IS
+'Recomputes every balance and hash from the ledger, of one account or of all, and returns what does not agree; no row means sound. Reads one snapshot and locks nothing';
+
+CREATE FUNCTION tokenbill.balance_at(account text, at timestamptz) RETURNS numeric
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_column
+DECLARE
+	born timestamptz;
+	lo bigint;
+	hi bigint;
+	mid bigint;
+	mid_time timestamptz;
+	result numeric := 0;
+BEGIN
+	PERFORM tokenbill.check_text('account', balance_at.account, 128);
+	PERFORM tokenbill.check_time('at', balance_at.at);
+	SELECT a.seq, a.created_at INTO hi, born FROM tokenbill.account a WHERE a.account = balance_at.account;
+	IF NOT FOUND OR NOT tokenbill.visible(balance_at.account) THEN
+		PERFORM tokenbill.refuse('PT404', format('account "%s" does not exist', balance_at.account),
+			jsonb_build_object('account', balance_at.account), 'Create it with tokenbill.create_account().');
+	END IF;
+	/* the closing of the newest dropped month is where the lines that are left begin */
+	SELECT c.seq, c.balance INTO lo, result
+	FROM tokenbill.month_closing c
+	WHERE c.account = balance_at.account AND c.closed_at <= balance_at.at
+	ORDER BY c.month DESC LIMIT 1;
+	lo := coalesce(lo, 0);
+	result := coalesce(result, 0);
+	/* time never goes back within an account: halve the distance until the last line not after "at" is found */
+	WHILE lo < hi LOOP
+		mid := (lo + hi + 1) / 2;
+		SELECT l.created_at INTO mid_time FROM tokenbill.ledger l WHERE l.account = balance_at.account AND l.seq = mid;
+		IF NOT FOUND OR mid_time > balance_at.at THEN
+			/* lines of a dropped month are older than any that are left, those after "at" newer: only the latter end up here when lo is a closing */
+			hi := mid - 1;
+		ELSE
+			lo := mid;
+		END IF;
+	END LOOP;
+	SELECT l.balance INTO result FROM tokenbill.ledger l WHERE l.account = balance_at.account AND l.seq = lo;
+	IF NOT FOUND THEN
+		SELECT c.balance INTO result FROM tokenbill.month_closing c WHERE c.account = balance_at.account AND c.seq = lo;
+	END IF;
+	RETURN coalesce(result, 0);
+END
+$function$;
+COMMENT ON FUNCTION tokenbill.balance_at(text, timestamptz) IS
+'Balance after the last line posted at or before that time; 0 before the first. Within a dropped month only its closing is known. Errors: PT404, 22008';

@@ -1,0 +1,142 @@
+/*
+ * What people read.  Every view is a security barrier, owned by the extension's
+ * owner, and shows a tenant its own account only (tokenbill.visible).
+ */
+CREATE VIEW tokenbill.balances WITH (security_barrier) AS
+SELECT a.account, a.currency, a.balance, a.held,
+	(a.balance OPERATOR(pg_catalog.+) a.credit_limit) OPERATOR(pg_catalog.-) a.held AS available,
+	a.credit_limit, a.status::pg_catalog.text AS status, a.updated_at, a.sandbox, a.tokens_only,
+	a.overflow::pg_catalog.text AS overflow, a.seq, a.metadata, a.created_at
+FROM tokenbill.account a
+WHERE tokenbill.visible(a.account);
+COMMENT ON VIEW tokenbill.balances IS 'What every account has, holds and may still spend';
+COMMENT ON COLUMN tokenbill.balances.available IS 'balance + credit_limit - held: what a charge may take now';
+COMMENT ON COLUMN tokenbill.balances.held IS 'What open holds reserve';
+COMMENT ON COLUMN tokenbill.balances.updated_at IS 'Time of the newest ledger line';
+COMMENT ON COLUMN tokenbill.balances.seq IS 'Number of the newest ledger line';
+
+CREATE VIEW tokenbill.statement WITH (security_barrier) AS
+SELECT l.account, l.seq, l.kind, l.service, l.amount, l.balance, l.held, a.currency, l.idempotency_key, l.ref, l.created_at,
+	(l.balance OPERATOR(pg_catalog.+) l.credit_limit) OPERATOR(pg_catalog.-) l.held AS available,
+	l.contra, l.usage, l.rates, l.metadata
+FROM tokenbill.ledger l
+JOIN tokenbill.account a ON a.account OPERATOR(pg_catalog.=) l.account
+WHERE tokenbill.visible(l.account);
+COMMENT ON VIEW tokenbill.statement IS 'Every movement of every account, oldest seq first when you ORDER BY seq';
+COMMENT ON COLUMN tokenbill.statement.amount IS 'Signed effect on the balance';
+COMMENT ON COLUMN tokenbill.statement.balance IS 'Balance after the line';
+COMMENT ON COLUMN tokenbill.statement.held IS 'Total of the open holds after the line';
+COMMENT ON COLUMN tokenbill.statement.ref IS 'hold_key, charge_key of a refund, or order_no';
+COMMENT ON COLUMN tokenbill.statement.rates IS 'What the usage was priced with: meter and "unit_price/per"';
+
+CREATE VIEW tokenbill.holds WITH (security_barrier) AS
+SELECT h.account, h.hold_key, h.amount, h.captured, h.status, h.expires_at,
+	CASE WHEN h.status OPERATOR(pg_catalog.=) 'held' THEN pg_catalog.numeric_larger(h.amount OPERATOR(pg_catalog.-) h.captured, 0) ELSE 0 END AS remaining,
+	h.on_expiry, h.service, h.created_at, h.updated_at
+FROM tokenbill.hold h
+WHERE tokenbill.visible(h.account);
+COMMENT ON VIEW tokenbill.holds IS 'Holds, open and past';
+COMMENT ON COLUMN tokenbill.holds.amount IS 'Total that was set aside';
+COMMENT ON COLUMN tokenbill.holds.captured IS 'What was charged of it';
+COMMENT ON COLUMN tokenbill.holds.remaining IS 'What is still reserved';
+COMMENT ON COLUMN tokenbill.holds.status IS 'held, captured, released or expired';
+
+CREATE VIEW tokenbill.recharge_orders WITH (security_barrier) AS
+SELECT o.order_no, o.account, o.amount, o.currency, o.status, o.gateway, o.gateway_ref, o.failure_code, o.attempts,
+	o.created_at, o.updated_at, o.payment_method, o.priority, o.metadata
+FROM tokenbill.recharge_order o
+WHERE tokenbill.visible(o.account);
+COMMENT ON VIEW tokenbill.recharge_orders IS 'Recharges and how far they are';
+COMMENT ON COLUMN tokenbill.recharge_orders.status IS 'init, processing, requires_action, unknown, success, failed, partially_refunded, refunded or disputed';
+
+CREATE VIEW tokenbill.prices WITH (security_barrier) AS
+SELECT p.service, p.meter, p.account, p.unit_price, p.per, p.valid_from,
+	pg_catalog.lead(p.valid_from) OVER (PARTITION BY p.service, p.meter, p.account ORDER BY p.valid_from USING OPERATOR(pg_catalog.<)) AS valid_to
+FROM tokenbill.price p
+WHERE p.account OPERATOR(pg_catalog.=) '*' OR tokenbill.visible(p.account);
+COMMENT ON VIEW tokenbill.prices IS 'What was, is and will be charged for a unit; account * is the list price';
+COMMENT ON COLUMN tokenbill.prices.valid_to IS 'When the next price of the same meter takes over; null for the last';
+
+CREATE VIEW tokenbill.usage_daily WITH (security_barrier) AS
+SELECT (l.created_at AT TIME ZONE 'UTC')::pg_catalog.date AS day, l.account, l.service, m.meter,
+	pg_catalog.sum(m.quantity) AS quantity, pg_catalog.sum(m.amount) AS amount
+FROM tokenbill.ledger l
+CROSS JOIN LATERAL (
+	SELECT u.key AS meter, u.value::pg_catalog.text::pg_catalog.numeric AS quantity,
+		(u.value::pg_catalog.text::pg_catalog.numeric OPERATOR(pg_catalog.*)
+		 pg_catalog.split_part(l.rates OPERATOR(pg_catalog.->>) u.key, '/', 1)::pg_catalog.numeric)
+		OPERATOR(pg_catalog./) pg_catalog.split_part(l.rates OPERATOR(pg_catalog.->>) u.key, '/', 2)::pg_catalog.numeric AS amount
+	FROM pg_catalog.jsonb_each(l.usage) u
+	WHERE l.rates OPERATOR(pg_catalog.?) u.key
+	UNION ALL
+	SELECT 'amount', 1, pg_catalog.numeric_uminus(l.amount)
+	WHERE l.rates IS NULL
+) m
+WHERE l.kind OPERATOR(pg_catalog.=) ANY (ARRAY['charge', 'capture'])
+	AND l.contra OPERATOR(pg_catalog.<>) 'sandbox'
+	AND tokenbill.visible(l.account)
+GROUP BY 1, 2, 3, 4;
+COMMENT ON VIEW tokenbill.usage_daily IS 'Charges and captures by UTC day, account, service and meter';
+COMMENT ON COLUMN tokenbill.usage_daily.meter IS 'What was counted; "amount" for a charge that the caller had priced';
+COMMENT ON COLUMN tokenbill.usage_daily.quantity IS 'Units used; for meter "amount" the number of charges';
+COMMENT ON COLUMN tokenbill.usage_daily.amount IS 'What was charged for them, positive';
+
+CREATE VIEW tokenbill.trial_balance WITH (security_barrier) AS
+SELECT t.currency, t.ledger_account, pg_catalog.sum(t.amount) AS amount
+FROM (
+	SELECT a.currency, CASE WHEN a.sandbox THEN 'customers:sandbox' ELSE 'customers' END AS ledger_account, a.balance AS amount
+	FROM tokenbill.account a
+	UNION ALL
+	SELECT a.currency, l.contra, pg_catalog.numeric_uminus(l.amount)
+	FROM tokenbill.ledger l
+	JOIN tokenbill.account a ON a.account OPERATOR(pg_catalog.=) l.account
+	UNION ALL
+	SELECT m.currency, m.contra, pg_catalog.numeric_uminus(m.amount)
+	FROM tokenbill.month_total m
+	WHERE m.dropped_at IS NOT NULL AND m.currency OPERATOR(pg_catalog.<>) '-'
+) t
+GROUP BY t.currency, t.ledger_account;
+COMMENT ON VIEW tokenbill.trial_balance IS 'Double entry: what customers have, from their balances, against the contra accounts, from the ledger; sums to zero per currency';
+COMMENT ON COLUMN tokenbill.trial_balance.ledger_account IS 'customers, or the contra account of the lines: revenue, cash:<gateway>, grant, hold ...';
+COMMENT ON COLUMN tokenbill.trial_balance.amount IS 'Credits positive, debits negative: what is owed to customers and earned stands against the cash that came in';
+
+CREATE VIEW tokenbill.metrics WITH (security_barrier) AS
+SELECT m.name, m.labels, m.value, m.type, m.help
+FROM (
+	SELECT 'tokenbill_accounts' AS name,
+		pg_catalog.jsonb_build_object('status', a.status, 'sandbox', a.sandbox) AS labels,
+		pg_catalog.count(*)::pg_catalog.numeric AS value, 'gauge' AS type, 'Accounts by status' AS help
+	FROM tokenbill.account a GROUP BY a.status, a.sandbox
+	UNION ALL
+	SELECT 'tokenbill_customer_balance', pg_catalog.jsonb_build_object('currency', a.currency),
+		pg_catalog.sum(a.balance), 'gauge', 'Sum of the balances of the accounts that are no sandbox'
+	FROM tokenbill.account a WHERE NOT a.sandbox GROUP BY a.currency
+	UNION ALL
+	SELECT 'tokenbill_customer_held', pg_catalog.jsonb_build_object('currency', a.currency),
+		pg_catalog.sum(a.held), 'gauge', 'Sum of what open holds reserve'
+	FROM tokenbill.account a WHERE NOT a.sandbox GROUP BY a.currency
+	UNION ALL
+	SELECT 'tokenbill_customer_debt', pg_catalog.jsonb_build_object('currency', a.currency),
+		pg_catalog.numeric_uminus(pg_catalog.sum(pg_catalog.numeric_smaller(a.balance, 0))), 'gauge', 'Sum of the balances below zero'
+	FROM tokenbill.account a WHERE NOT a.sandbox GROUP BY a.currency
+	UNION ALL
+	SELECT 'tokenbill_holds_open', '{}', pg_catalog.count(*)::pg_catalog.numeric, 'gauge', 'Holds neither captured, released nor expired'
+	FROM tokenbill.hold h WHERE h.status OPERATOR(pg_catalog.=) 'held'
+	UNION ALL
+	SELECT 'tokenbill_holds_overdue', '{}', pg_catalog.count(*)::pg_catalog.numeric, 'gauge', 'Open holds whose time has run out'
+	FROM tokenbill.hold h WHERE h.status OPERATOR(pg_catalog.=) 'held' AND h.expires_at OPERATOR(pg_catalog.<=) tokenbill.clock()
+	UNION ALL
+	SELECT 'tokenbill_hold_oldest_age_seconds', '{}',
+		coalesce_age.value, 'gauge', 'Age of the oldest open hold'
+	FROM (SELECT COALESCE(pg_catalog.max(EXTRACT(epoch FROM tokenbill.clock() OPERATOR(pg_catalog.-) h.created_at)), 0) AS value
+		FROM tokenbill.hold h WHERE h.status OPERATOR(pg_catalog.=) 'held') AS coalesce_age
+	UNION ALL
+	SELECT 'tokenbill_recharge_orders', pg_catalog.jsonb_build_object('status', o.status),
+		pg_catalog.count(*)::pg_catalog.numeric, 'gauge', 'Recharge orders by status'
+	FROM tokenbill.recharge_order o GROUP BY o.status
+	UNION ALL
+	SELECT 'tokenbill_ledger_months', '{}', pg_catalog.count(*)::pg_catalog.numeric, 'gauge', 'Partitions of the ledger'
+	FROM pg_catalog.pg_inherits i WHERE i.inhparent OPERATOR(pg_catalog.=) 'tokenbill.ledger'::pg_catalog.regclass
+) m;
+COMMENT ON VIEW tokenbill.metrics IS 'Gauges of this database, a row each, named as Prometheus names them';
+COMMENT ON COLUMN tokenbill.metrics.labels IS 'Labels of the gauge, a JSON object';

@@ -1,0 +1,59 @@
+/*
+ * Nothing is granted to PUBLIC and no role may touch a table: the functions do.
+ */
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA tokenbill FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA tokenbill FROM PUBLIC;
+REVOKE ALL ON TYPE tokenbill.receipt, tokenbill.recharge_receipt, tokenbill.problem FROM PUBLIC;
+REVOKE ALL ON DOMAIN tokenbill.account_status, tokenbill.overflow_policy FROM PUBLIC;
+
+GRANT USAGE ON TYPE tokenbill.receipt, tokenbill.recharge_receipt TO tokenbill_app, tokenbill_billing, tokenbill_reader, tokenbill_admin;
+GRANT EXECUTE ON FUNCTION tokenbill.visible(text), tokenbill.clock()
+	TO tokenbill_app, tokenbill_billing, tokenbill_reader, tokenbill_admin;
+
+/* the application: charges, holds, and reads what came of it */
+GRANT EXECUTE ON FUNCTION
+	tokenbill.charge(text, text, jsonb, text, text, jsonb, boolean),
+	tokenbill.charge_tokens(text, text, bigint, text, text, jsonb, boolean),
+	tokenbill.charge_amount(text, numeric, text, text, text, jsonb, boolean),
+	tokenbill.charge_batch(jsonb),
+	tokenbill.quote(text, text, jsonb),
+	tokenbill.hold(text, numeric, text, interval, text, jsonb, jsonb, text, boolean),
+	tokenbill.extend_hold(text, text, numeric, interval, text, boolean),
+	tokenbill.capture(text, text, jsonb, numeric, text, boolean, text, jsonb, boolean),
+	tokenbill.release(text, text, boolean),
+	tokenbill.issue_token(text, interval),
+	tokenbill.token_result(text, text),
+	tokenbill.balance_at(text, timestamptz)
+TO tokenbill_app;
+GRANT SELECT ON tokenbill.balances, tokenbill.statement, tokenbill.holds, tokenbill.recharge_orders, tokenbill.prices TO tokenbill_app;
+
+/* billing: money in, money back, prices */
+GRANT EXECUTE ON FUNCTION
+	tokenbill.create_account(text, text, numeric, boolean, jsonb),
+	tokenbill.recharge(text, numeric, text, text, text, integer, jsonb, boolean),
+	tokenbill.refund(text, text, text, numeric, text, jsonb, boolean),
+	tokenbill.grant_credit(text, numeric, text, timestamptz, integer, text, jsonb, boolean),
+	tokenbill.set_price(text, text, numeric, numeric, text, timestamptz),
+	tokenbill.quote(text, text, jsonb),
+	tokenbill.balance_at(text, timestamptz)
+TO tokenbill_billing;
+GRANT SELECT ON tokenbill.balances, tokenbill.statement, tokenbill.holds, tokenbill.recharge_orders, tokenbill.prices TO tokenbill_billing;
+
+/* finance and monitoring: all views, and the proof */
+GRANT SELECT ON tokenbill.balances, tokenbill.statement, tokenbill.holds, tokenbill.recharge_orders, tokenbill.prices,
+	tokenbill.usage_daily, tokenbill.trial_balance, tokenbill.metrics TO tokenbill_reader;
+GRANT EXECUTE ON FUNCTION tokenbill.verify_ledger(text), tokenbill.balance_at(text, timestamptz) TO tokenbill_reader;
+
+/* administration: the state of accounts, tenants, months */
+GRANT EXECUTE ON FUNCTION
+	tokenbill.set_account_status(text, text),
+	tokenbill.set_credit_limit(text, numeric),
+	tokenbill.set_account_policy(text, text, boolean),
+	tokenbill.expire_holds(text, integer),
+	tokenbill.make_ledger_month(timestamptz),
+	tokenbill.make_ledger_months(integer),
+	tokenbill.seal_ledger_month(date),
+	tokenbill.drop_ledger_month(date),
+	tokenbill.map_tenant(name, text),
+	tokenbill.unmap_tenant(name)
+TO tokenbill_admin;
