@@ -75,8 +75,10 @@ ifdef WERROR
 PG_CFLAGS += -Wall -Wextra -Werror -Wno-unused-parameter
 PG_CPPFLAGS += -isystem $(shell $(PG_CONFIG) --includedir-server)
 ifneq (,$(findstring clang,$(CC)))
-# pg_config hands out the flags of the compiler that built the server: gcc
-PG_CFLAGS += -Wno-unknown-warning-option -Wno-ignored-optimization-argument
+# pg_config hands out the flags of the compiler that built the server, and
+# the headers its attributes: those of gcc
+PG_CFLAGS += -Wno-unknown-warning-option -Wno-ignored-optimization-argument \
+	-Wno-ignored-attributes
 endif
 endif
 
