@@ -1,0 +1,206 @@
+/*
+ * account.c
+ *	  The account row: lock it, judge it, write it back.
+ *
+ * Whatever moves on an account happens while its row is locked, and the row is
+ * what everybody waits at: that makes seq gapless, the chain linear, and the
+ * balance what the ledger says.  FOR NO KEY UPDATE is what the UPDATE that
+ * follows takes anyway.
+ */
+#include "account.h"
+
+#include "check.h"
+#include "money.h"
+#include "query.h"
+#include "tenant.h"
+#include "utils/builtins.h"
+
+/*
+ * tb_no_account
+ *		The refusal for an account that is not there, or not there for a tenant.
+ */
+Refusal *
+tb_no_account(const text *account)
+{
+	return tb_refusal(TB_NOT_FOUND, tb_json("account:t", account),
+					  "Create it with tokenbill.create_account().",
+					  "account \"%s\" does not exist",
+					  text_to_cstring(account));
+}
+
+/*
+ * tb_check_account
+ *		Is the account there, for this user?  Locks nothing.  Needs SPI.
+ */
+Refusal *
+tb_check_account(const text *account, Oid user)
+{
+	static Statement query = {
+		"SELECT FROM tokenbill.account a WHERE a.account OPERATOR(pg_catalog.=) $1",
+		1, {TEXTOID}
+	};
+	Datum		values[1];
+
+	values[0] = PointerGetDatum(account);
+	if (!tb_visible_to(account, user) || tb_read(&query, values, NULL) == 0)
+		return tb_no_account(account);
+	return NULL;
+}
+
+/*
+ * tb_lock_account
+ *		Lock an account's row until the transaction ends, and read it; false if
+ *		there is none.  Waits for whoever has it locked.
+ *
+ * Values are palloc'd in the current memory context.
+ */
+bool
+tb_lock_account(const text *account_name, Account *account)
+{
+	static Statement query = {
+		"SELECT a.ctid, a.balance, a.held, a.credit_limit, a.seq, a.updated_at, a.hash,"
+		" a.status, a.sandbox, a.tokens_only, a.overflow, a.currency"
+		" FROM tokenbill.account a WHERE a.account OPERATOR(pg_catalog.=) $1"
+		" FOR NO KEY UPDATE",
+		1, {TEXTOID}
+	};
+	Datum		values[12];
+	bool		nulls[12];
+
+	values[0] = PointerGetDatum(account_name);
+	tb_run(&query, values, NULL);
+	if (!tb_row(values, nulls))
+		return false;
+
+	account->account = unconstify(text *, account_name);
+	account->ctid = *(ItemPointer) DatumGetPointer(values[0]);
+	account->balance = DatumGetNumericCopy(values[1]);
+	account->held = DatumGetNumericCopy(values[2]);
+	account->credit_limit = DatumGetNumericCopy(values[3]);
+	account->seq = DatumGetInt64(values[4]);
+	account->updated_at = DatumGetTimestampTz(values[5]);
+	account->has_hash = !nulls[6];
+	if (account->has_hash)
+	{
+		bytea	   *hash = DatumGetByteaPP(values[6]);
+
+		if (VARSIZE_ANY_EXHDR(hash) != TB_HASH_BYTES)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("account \"%s\" has a hash of the wrong length",
+							text_to_cstring(account_name)),
+					 errhint("Run tokenbill.verify_ledger() on the account.")));
+		memcpy(account->hash, VARDATA_ANY(hash), TB_HASH_BYTES);
+	}
+	account->status = DatumGetTextPCopy(values[7]);
+	account->sandbox = DatumGetBool(values[8]);
+	account->tokens_only = DatumGetBool(values[9]);
+	account->overflow = DatumGetTextPCopy(values[10]);
+	account->currency = DatumGetTextPCopy(values[11]);
+	return true;
+}
+
+/*
+ * tb_store_account
+ *		Write back what a new line changed: balance, held, seq, time and hash.
+ *
+ * The row is where tb_lock_account() found it: nobody else can have moved it
+ * since, so its ctid saves a second index search.  After this the ctid is stale;
+ * lock the account again before posting another line.
+ */
+void
+tb_store_account(const Account *account)
+{
+	static Statement query = {
+		"UPDATE tokenbill.account SET balance = $3, held = $4, seq = $5, updated_at = $6, hash = $7"
+		" WHERE ctid OPERATOR(pg_catalog.=) $2 AND account OPERATOR(pg_catalog.=) $1",
+		7, {TEXTOID, TIDOID, NUMERICOID, NUMERICOID, INT8OID, TIMESTAMPTZOID, BYTEAOID}
+	};
+	Datum		values[7];
+	char		hash[VARHDRSZ + TB_HASH_BYTES];
+	ItemPointerData ctid = account->ctid;
+
+	SET_VARSIZE(hash, sizeof(hash));
+	memcpy(VARDATA(hash), account->hash, TB_HASH_BYTES);
+	values[0] = PointerGetDatum(account->account);
+	values[1] = PointerGetDatum(&ctid);
+	values[2] = NumericGetDatum(account->balance);
+	values[3] = NumericGetDatum(account->held);
+	values[4] = Int64GetDatum(account->seq);
+	values[5] = TimestampTzGetDatum(account->updated_at);
+	values[6] = PointerGetDatum(hash);
+	if (tb_run(&query, values, NULL) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("account \"%s\" moved while it was locked",
+						text_to_cstring(account->account)),
+				 errhint("Try the transaction again.")));
+}
+
+/*
+ * tb_account_is_locked
+ *		Whether another transaction has the account's row locked at present.
+ */
+bool
+tb_account_is_locked(const text *account_name)
+{
+	static Statement query = {
+		"SELECT FROM tokenbill.account a WHERE a.account OPERATOR(pg_catalog.=) $1"
+		" FOR NO KEY UPDATE SKIP LOCKED",
+		1, {TEXTOID}
+	};
+	static Statement exists = {
+		"SELECT FROM tokenbill.account a WHERE a.account OPERATOR(pg_catalog.=) $1",
+		1, {TEXTOID}
+	};
+	Datum		values[1];
+
+	values[0] = PointerGetDatum(account_name);
+	return tb_run(&query, values, NULL) == 0 && tb_run(&exists, values, NULL) > 0;
+}
+
+/*
+ * tb_available
+ *		What the account may still spend: balance + credit_limit - held.
+ */
+Numeric
+tb_available(const Account *account)
+{
+	return tb_sub(tb_add(account->balance, account->credit_limit),
+				  account->held);
+}
+
+static Refusal *
+forbidden(const Account *account, const char *hint)
+{
+	return tb_refusal(TB_FORBIDDEN,
+					  tb_json("account:t status:t", account->account,
+							  account->status),
+					  hint, "account \"%s\" is %s",
+					  text_to_cstring(account->account),
+					  text_to_cstring(account->status));
+}
+
+/*
+ * tb_may_be_charged, tb_may_be_credited
+ *		PT403 unless the account's status allows it: an active account both, a
+ *		frozen one only credit, a closed one neither.
+ */
+Refusal *
+tb_may_be_charged(const Account *account)
+{
+	if (tb_text_is(account->status, "active"))
+		return NULL;
+	return forbidden(account,
+					 tb_text_is(account->status, "frozen") ?
+					 "It can be credited; tokenbill.set_account_status() sets it active again." :
+					 "A closed account stays closed.");
+}
+
+Refusal *
+tb_may_be_credited(const Account *account)
+{
+	if (!tb_text_is(account->status, "closed"))
+		return NULL;
+	return forbidden(account, "A closed account stays closed.");
+}

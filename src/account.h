@@ -1,0 +1,36 @@
+#ifndef TOKENBILL_ACCOUNT_H
+#define TOKENBILL_ACCOUNT_H
+
+#include "chain.h"
+#include "refusal.h"
+#include "storage/itemptr.h"
+
+/* An account's row as it is while we hold its lock. */
+typedef struct Account
+{
+	text	   *account;
+	ItemPointerData ctid;
+	Numeric		balance;
+	Numeric		held;
+	Numeric		credit_limit;
+	int64		seq;
+	TimestampTz updated_at;
+	bool		has_hash;		/* not before the first line */
+	uint8		hash[TB_HASH_BYTES];
+	text	   *status;
+	bool		sandbox;
+	bool		tokens_only;
+	text	   *overflow;
+	text	   *currency;
+} Account;
+
+extern Refusal *tb_no_account(const text *account);
+extern Refusal *tb_check_account(const text *account, Oid user);
+extern bool tb_lock_account(const text *account_name, Account *account);
+extern void tb_store_account(const Account *account);
+extern bool tb_account_is_locked(const text *account_name);
+extern Numeric tb_available(const Account *account);
+extern Refusal *tb_may_be_charged(const Account *account);
+extern Refusal *tb_may_be_credited(const Account *account);
+
+#endif							/* TOKENBILL_ACCOUNT_H */

@@ -1,0 +1,268 @@
+/*
+ * batch.c
+ *	  charge_batch(): many charges in one statement.
+ *
+ * Items are carried out account by account, in the order of the accounts' names,
+ * so that two batches over the same accounts wait for each other and do not
+ * deadlock; within an account, and in the answer, they keep the order they came
+ * in.  A refusal is a value, so an item needs no subtransaction; an error that is
+ * none (a serialization failure, a full disk) ends the whole batch.
+ */
+#include "charge.h"
+
+#include "catalog/pg_collation.h"
+#include "check.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "query.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+
+PG_FUNCTION_INFO_V1(tokenbill_charge_batch);
+
+#define MAX_ITEMS 10000
+
+/* item, the receipt, and sqlstate, message, detail, hint */
+#define BATCH_COLUMNS (1 + TB_RECEIPT_COLUMNS + 4)
+
+typedef struct BatchItem
+{
+	int			number;			/* from 1, as it came */
+	ChargeRequest request;
+	Refusal    *refusal;
+	Receipt		receipt;
+} BatchItem;
+
+static Refusal *
+bad_member(const char *name, const char *problem)
+{
+	return tb_refusal(ERRCODE_INVALID_PARAMETER_VALUE,
+					  tb_json("argument:s", name),
+					  "Items are objects with the arguments of charge(), charge_tokens() or charge_amount().",
+					  "%s %s", name, problem);
+}
+
+static Refusal *
+text_member(const JsonbValue *value, const char *name, text **result)
+{
+	if (value->type == jbvNull)
+		return NULL;
+	if (value->type != jbvString)
+		return bad_member(name, "must be a string");
+	*result = cstring_to_text_with_len(value->val.string.val,
+									   value->val.string.len);
+	return NULL;
+}
+
+/*
+ * One member of an item: an argument by its name.  Those that are not known are
+ * refused, not ignored: a misspelt "on_insufficient" would cost money.
+ */
+static Refusal *
+take_member(const JsonbValue *key, JsonbValue *value, ChargeRequest *request)
+{
+	char	   *name = pnstrdup(key->val.string.val, key->val.string.len);
+
+	if (strcmp(name, "account") == 0)
+		return text_member(value, name, &request->account);
+	if (strcmp(name, "service") == 0)
+		return text_member(value, name, &request->service);
+	if (strcmp(name, "idempotency_key") == 0)
+		return text_member(value, name, &request->idempotency_key);
+	if (strcmp(name, "on_insufficient") == 0)
+		return text_member(value, name, &request->on_insufficient);
+	if (strcmp(name, "usage") == 0)
+	{
+		if (value->type != jbvNull)
+			request->usage = JsonbValueToJsonb(value);
+		return NULL;
+	}
+	if (strcmp(name, "metadata") == 0)
+	{
+		if (value->type != jbvNull)
+			request->metadata = JsonbValueToJsonb(value);
+		return NULL;
+	}
+	if (strcmp(name, "amount") == 0)
+	{
+		if (value->type != jbvNumeric)
+			return bad_member(name, "must be a number");
+		request->amount = value->val.numeric;
+		request->by_amount = true;
+		return NULL;
+	}
+	if (strcmp(name, "tokens") == 0)
+	{
+		if (value->type != jbvNumeric ||
+			DatumGetInt32(DirectFunctionCall1(numeric_min_scale,
+											  NumericGetDatum(value->val.numeric))) > 0)
+			return bad_member(name, "must be a whole number");
+		/* as charge() would have it: its check of the count is the same */
+		{
+			JsonbParseState *state = NULL;
+			JsonbValue	k = *key;
+
+			pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+			pushJsonbValue(&state, WJB_KEY, &k);
+			pushJsonbValue(&state, WJB_VALUE, value);
+			request->usage = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+		}
+		return NULL;
+	}
+	if (tb_check_text("name", cstring_to_text(name), 64) != NULL)
+		return bad_member("item", "has a member that is no argument");
+	return bad_member(name, "is no argument of a charge");
+}
+
+static Refusal *
+take_item(const JsonbValue *value, ChargeRequest *request)
+{
+	JsonbIterator *it;
+	JsonbValue	key;
+	JsonbValue	member;
+	int			sources = 0;
+
+	request->wait = true;
+	request->on_insufficient = cstring_to_text("refuse");
+	if (value->type != jbvBinary || !JsonContainerIsObject(value->val.binary.data))
+		return bad_member("item", "must be an object");
+
+	it = JsonbIteratorInit(value->val.binary.data);
+	(void) JsonbIteratorNext(&it, &key, true);	/* WJB_BEGIN_OBJECT */
+	while (JsonbIteratorNext(&it, &key, true) == WJB_KEY)
+	{
+		Refusal    *refusal;
+
+		(void) JsonbIteratorNext(&it, &member, true);
+		refusal = take_member(&key, &member, request);
+		if (refusal != NULL)
+			return refusal;
+		if ((key.val.string.len == 5 && memcmp(key.val.string.val, "usage", 5) == 0) ||
+			(key.val.string.len == 6 && memcmp(key.val.string.val, "tokens", 6) == 0) ||
+			(key.val.string.len == 6 && memcmp(key.val.string.val, "amount", 6) == 0))
+			sources++;
+	}
+	if (sources > 1)
+		return bad_member("item", "must have one of usage, tokens and amount, not several");
+	return NULL;
+}
+
+/* By account, and within an account as they came; those without one last. */
+static int
+compare_items(const void *a, const void *b)
+{
+	const BatchItem *x = *(BatchItem *const *) a;
+	const BatchItem *y = *(BatchItem *const *) b;
+	const text *p = x->request.account;
+	const text *q = y->request.account;
+	int			result = 0;
+
+	if (p == NULL || q == NULL)
+		result = (p == NULL) - (q == NULL);
+	else
+	{
+		int			len = Min(VARSIZE_ANY_EXHDR(p), VARSIZE_ANY_EXHDR(q));
+
+		result = memcmp(VARDATA_ANY(p), VARDATA_ANY(q), len);
+		if (result == 0)
+			result = (int) VARSIZE_ANY_EXHDR(p) - (int) VARSIZE_ANY_EXHDR(q);
+	}
+	return result != 0 ? result : x->number - y->number;
+}
+
+static void
+put_item(ReturnSetInfo *rsinfo, const BatchItem *item)
+{
+	Datum		values[BATCH_COLUMNS];
+	bool		nulls[BATCH_COLUMNS];
+	Datum	   *error = values + 1 + TB_RECEIPT_COLUMNS;
+
+	memset(nulls, true, sizeof(nulls));
+	values[0] = Int32GetDatum(item->number);
+	nulls[0] = false;
+	if (item->refusal == NULL)
+		tb_receipt_values(&item->receipt, values + 1, nulls + 1);
+	else
+	{
+		const Refusal *refusal = item->refusal;
+
+		/* whose and which it was, as far as the item said */
+		values[1] = PointerGetDatum(item->request.account);
+		nulls[1] = item->request.account == NULL ||
+			tb_check_text("account", item->request.account, TB_MAX_ACCOUNT) != NULL;
+		values[9] = PointerGetDatum(item->request.idempotency_key);
+		nulls[9] = item->request.idempotency_key == NULL ||
+			tb_check_key("idempotency_key", item->request.idempotency_key) != NULL;
+
+		error[0] = CStringGetTextDatum(unpack_sql_state(refusal->sqlstate));
+		error[1] = CStringGetTextDatum(refusal->message);
+		error[2] = DirectFunctionCall1(jsonb_in, CStringGetDatum(refusal->detail));
+		error[3] = CStringGetTextDatum(refusal->hint);
+		memset(nulls + 1 + TB_RECEIPT_COLUMNS, false, 4);
+	}
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/*
+ * charge_batch(requests jsonb)
+ *	-> setof (item, the columns of receipt, sqlstate, message, detail, hint)
+ *		Locks the accounts' rows until the transaction ends.
+ */
+Datum
+tokenbill_charge_batch(PG_FUNCTION_ARGS)
+{
+	Jsonb	   *requests = PG_ARGISNULL(0) ? NULL : PG_GETARG_JSONB_P(0);
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Session		session;
+	JsonbIterator *it;
+	JsonbValue	value;
+	BatchItem	   *items;
+	BatchItem	  **order;
+	int			count;
+	int			n = 0;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (requests == NULL)
+		tb_raise(tb_null_argument("requests"));
+	if (!JB_ROOT_IS_ARRAY(requests) || JB_ROOT_IS_SCALAR(requests))
+		tb_raise(tb_refusal(ERRCODE_INVALID_PARAMETER_VALUE,
+							tb_json("argument:s", "requests"),
+							"Pass an array of objects.",
+							"requests must be a JSON array"));
+	count = JB_ROOT_COUNT(requests);
+	if (count > MAX_ITEMS)
+		tb_raise(tb_refusal(ERRCODE_INVALID_PARAMETER_VALUE,
+							tb_json("argument:s items:i max_items:i", "requests",
+									(int64) count, (int64) MAX_ITEMS),
+							"Split the batch.",
+							"requests has more than %d items", MAX_ITEMS));
+
+	items = palloc0(sizeof(BatchItem) * (count + 1));
+	order = palloc(sizeof(BatchItem *) * (count + 1));
+	it = JsonbIteratorInit(&requests->root);
+	(void) JsonbIteratorNext(&it, &value, true);	/* WJB_BEGIN_ARRAY */
+	while (JsonbIteratorNext(&it, &value, true) == WJB_ELEM)
+	{
+		BatchItem	   *item = &items[n];
+
+		item->number = n + 1;
+		item->refusal = take_item(&value, &item->request);
+		order[n++] = item;
+	}
+	qsort(order, n, sizeof(BatchItem *), compare_items);
+
+	tb_enter(fcinfo, &session);
+	for (int i = 0; i < n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (order[i]->refusal == NULL)
+			order[i]->refusal = tb_charge(&order[i]->request, session.userid,
+										  &order[i]->receipt);
+	}
+	tb_leave(&session);
+
+	for (int i = 0; i < n; i++)
+		put_item(rsinfo, &items[i]);
+	return (Datum) 0;
+}

@@ -1,0 +1,8 @@
+#ifndef TOKENBILL_CARD_H
+#define TOKENBILL_CARD_H
+
+#include "tokenbill.h"
+
+extern bool tb_has_card_number(const char *s, int len);
+
+#endif							/* TOKENBILL_CARD_H */

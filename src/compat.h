@@ -1,0 +1,29 @@
+/*
+ * compat.h
+ *	  Everything in which the supported versions of PostgreSQL differ.
+ */
+#ifndef TOKENBILL_COMPAT_H
+#define TOKENBILL_COMPAT_H
+
+#if PG_VERSION_NUM < 150000
+#error "tokenbill needs PostgreSQL 15 or newer"
+#endif
+
+/* PostgreSQL 17 moved the local transaction id into PGPROC.vxid. */
+#if PG_VERSION_NUM >= 170000
+#define tb_local_xid() (MyProc->vxid.lxid)
+#else
+#define tb_local_xid() (MyProc->lxid)
+#endif
+
+/*
+ * PostgreSQL 16 gave settings a memory context; before, what a check hook hands
+ * to its assign hook came from malloc.
+ */
+#if PG_VERSION_NUM >= 160000
+#define tb_guc_malloc(size) guc_malloc(LOG, (size))
+#else
+#define tb_guc_malloc(size) malloc(size)
+#endif
+
+#endif							/* TOKENBILL_COMPAT_H */

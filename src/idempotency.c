@@ -1,0 +1,287 @@
+/*
+ * idempotency.c
+ *	  One key, one effect.
+ *
+ * What guards it is the account's lock and the ledger's unique index (ledger.c).
+ * Here is what callers see of it: who is told that a key is in progress, and
+ * whether a request is the one that the key was used for.
+ *
+ * Keys in progress.  A caller with wait => false wants to know at once whether
+ * another open transaction works on the same key.  The account's lock does not
+ * tell: it says that somebody works on the account.  So every request marks its
+ * key with a transaction-level lock in shared mode, which waits for nobody, and
+ * a caller with wait => false tries for the same lock exclusively.
+ *
+ * The lock table is finite, and a transaction may make thousands of requests: the
+ * first MAX_KEY_MARKS mark their keys, later ones only one of STRIPES groups of
+ * accounts.  A caller with wait => false that finds its group marked looks whether
+ * the account's row is locked as well, and if so is told PT423: the key may be
+ * in progress, and cannot be proved not to be.
+ */
+#include "idempotency.h"
+
+#include "account.h"
+#include "check.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "money.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "utils/builtins.h"
+
+#define MAX_KEY_MARKS 32
+#define STRIPES 64
+
+/*
+ * The last field of the lock tags.  Users' advisory locks have 1 or 2 in it, so
+ * theirs and ours cannot meet.  pg_locks shows it as objsubid.
+ */
+#define MARK_KEY 0x7462
+#define MARK_STRIPE 0x7463
+
+/* How many keys the present transaction has marked. */
+static LocalTransactionId marking_transaction = InvalidLocalTransactionId;
+static int	marks = 0;
+
+static uint64
+text_hash(const text *value, uint64 seed)
+{
+	return DatumGetUInt64(hash_any_extended((const unsigned char *) VARDATA_ANY(value),
+											VARSIZE_ANY_EXHDR(value), seed));
+}
+
+static void
+key_tag(LOCKTAG *tag, const text *account, const text *key)
+{
+	uint64		hash = text_hash(key, text_hash(account, 0));
+
+	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, (uint32) (hash >> 32),
+						 (uint32) hash, MARK_KEY);
+}
+
+static void
+stripe_tag(LOCKTAG *tag, const text *account)
+{
+	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, 0,
+						 (uint32) (text_hash(account, 0) % STRIPES),
+						 MARK_STRIPE);
+}
+
+static Refusal *
+in_progress(const text *account, const text *key)
+{
+	return tb_refusal(TB_IN_PROGRESS,
+					  tb_json("account:t idempotency_key:t", account, key),
+					  "Ask again in a moment: you will get the first request's receipt, or be free to make it.",
+					  "a request with this key is in progress");
+}
+
+/*
+ * tb_claim_key
+ *		Mark the key as in progress until the transaction ends; PT423 without
+ *		wait if another transaction has marked it.  Needs SPI.
+ */
+Refusal *
+tb_claim_key(const text *account, const text *key, bool wait)
+{
+	LOCKTAG		key_lock;
+	LOCKTAG		stripe_lock;
+
+	if (marking_transaction != tb_local_xid())
+	{
+		marking_transaction = tb_local_xid();
+		marks = 0;
+	}
+
+	if (!wait)
+	{
+		key_tag(&key_lock, account, key);
+		if (LockAcquire(&key_lock, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+			return in_progress(account, key);
+
+		stripe_tag(&stripe_lock, account);
+		if (LockAcquire(&stripe_lock, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		{
+			if (tb_account_is_locked(account))
+				return in_progress(account, key);
+		}
+		else
+			LockRelease(&stripe_lock, ExclusiveLock, false);
+		marks++;
+		return NULL;
+	}
+
+	if (likely(marks < MAX_KEY_MARKS))
+	{
+		key_tag(&key_lock, account, key);
+		(void) LockAcquire(&key_lock, ShareLock, false, false);
+		marks++;
+	}
+	else
+	{
+		stripe_tag(&stripe_lock, account);
+		(void) LockAcquire(&stripe_lock, ShareLock, false, false);
+	}
+	return NULL;
+}
+
+static Refusal *
+other_request(const ChainedLine *was, const char *argument,
+			  const char *was_value, const char *now_value)
+{
+	return tb_refusal(TB_CONFLICT,
+					  tb_json("account:t idempotency_key:t argument:s was:j now:j",
+							  was->account, was->idempotency_key, argument,
+							  was_value, now_value),
+					  "Use a new key for a new request; repeat the old one unchanged to get its receipt.",
+					  "idempotency key was used with another %s", argument);
+}
+
+static char *
+text_json(const text *value)
+{
+	char	   *object;
+
+	if (value == NULL)
+		return NULL;
+	object = tb_json("v:t", value);
+	/* {"v": "..."}: the value is what stands between */
+	object[strlen(object) - 1] = '\0';
+	return object + strlen("{\"v\": ");
+}
+
+static bool
+same_text(const text *a, const text *b)
+{
+	if (a == NULL || b == NULL)
+		return a == b;
+	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
+		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
+}
+
+static char *
+jsonb_json(Jsonb *value)
+{
+	return value ? JsonbToCString(NULL, &value->root, VARSIZE(value)) : NULL;
+}
+
+static bool
+same_jsonb(Jsonb *a, Jsonb *b)
+{
+	if (a == NULL || b == NULL)
+		return a == b;
+	return compareJsonbContainers(&a->root, &b->root) == 0;
+}
+
+static JsonbValue *
+member(Jsonb *object, const char *name, int len)
+{
+	JsonbValue	key;
+
+	if (object == NULL)
+		return NULL;
+	key.type = jbvString;
+	key.val.string.val = unconstify(char *, name);
+	key.val.string.len = len;
+	return findJsonbValueFromContainer(&object->root, JB_FOBJECT, &key);
+}
+
+static char *
+member_json(JsonbValue *value)
+{
+	return value ? jsonb_json(JsonbValueToJsonb(value)) : NULL;
+}
+
+/*
+ * The arguments that have no column of their own: every member of either object
+ * must be in the other.  "price" is no argument but what a sandbox account did
+ * not pay.
+ */
+static Refusal *
+same_arguments(const ChainedLine *was, const ChainedLine *now)
+{
+	Jsonb	   *sides[2] = {was->request, now->request};
+
+	for (int side = 0; side < 2; side++)
+	{
+		JsonbIterator *it;
+		JsonbValue	key;
+		JsonbValue	skipped;
+
+		if (sides[side] == NULL)
+			continue;
+		it = JsonbIteratorInit(&sides[side]->root);
+		(void) JsonbIteratorNext(&it, &key, true);	/* WJB_BEGIN_OBJECT */
+		while (JsonbIteratorNext(&it, &key, true) == WJB_KEY)
+		{
+			char	   *name = pnstrdup(key.val.string.val, key.val.string.len);
+			char	   *was_value = member_json(member(was->request, name,
+													   key.val.string.len));
+			char	   *now_value = member_json(member(now->request, name,
+													   key.val.string.len));
+
+			(void) JsonbIteratorNext(&it, &skipped, true);
+			if (strcmp(name, "price") == 0)
+				continue;
+			if (was_value == NULL || now_value == NULL ||
+				!DatumGetBool(DirectFunctionCall2(jsonb_eq,
+												  DirectFunctionCall1(jsonb_in, CStringGetDatum(was_value)),
+												  DirectFunctionCall1(jsonb_in, CStringGetDatum(now_value)))))
+				return other_request(was, name, was_value, now_value);
+		}
+	}
+	return NULL;
+}
+
+/* The amount a request was for; a sandbox line keeps it as its price. */
+static Numeric
+amount_asked(const ChainedLine *line)
+{
+	JsonbValue *price = member(line->request, "price", strlen("price"));
+
+	return price ? tb_negate(price->val.numeric) : line->amount;
+}
+
+static char *
+amount_json(Numeric amount)
+{
+	return DatumGetCString(DirectFunctionCall1(numeric_out,
+											   DirectFunctionCall1(numeric_abs,
+																   NumericGetDatum(amount))));
+}
+
+/*
+ * tb_same_request
+ *		Is this the request that the key was used for?  If not, PT409 that names
+ *		the first argument that differs, with both values.
+ *
+ * "was" is the ledger line, "now" the line the request would have made: kind,
+ * service, usage, metadata, request and ref are set in it, and amount if the
+ * caller gave one and it has no place in request.  ref_argument is what the
+ * argument behind ref is called.
+ */
+Refusal *
+tb_same_request(const ChainedLine *was, const ChainedLine *now,
+				const char *ref_argument)
+{
+	if (!same_text(was->kind, now->kind))
+		return other_request(was, "kind", text_json(was->kind),
+							 text_json(now->kind));
+	if (!same_text(was->ref, now->ref))
+		return other_request(was, ref_argument, text_json(was->ref),
+							 text_json(now->ref));
+	if (!same_text(was->service, now->service))
+		return other_request(was, "service", text_json(was->service),
+							 text_json(now->service));
+	if (!same_jsonb(was->usage, now->usage))
+		return other_request(was, "usage", jsonb_json(was->usage),
+							 jsonb_json(now->usage));
+	if (now->amount != NULL &&
+		tb_compare(amount_asked(was), now->amount) != 0)
+		return other_request(was, "amount", amount_json(amount_asked(was)),
+							 amount_json(now->amount));
+	if (!same_jsonb(was->metadata, now->metadata))
+		return other_request(was, "metadata", jsonb_json(was->metadata),
+							 jsonb_json(now->metadata));
+	return same_arguments(was, now);
+}

@@ -1,0 +1,11 @@
+#ifndef TOKENBILL_IDEMPOTENCY_H
+#define TOKENBILL_IDEMPOTENCY_H
+
+#include "chain.h"
+#include "refusal.h"
+
+extern Refusal *tb_claim_key(const text *account, const text *key, bool wait);
+extern Refusal *tb_same_request(const ChainedLine *was, const ChainedLine *now,
+								const char *ref_argument);
+
+#endif							/* TOKENBILL_IDEMPOTENCY_H */

@@ -1,0 +1,14 @@
+#ifndef TOKENBILL_LEDGER_H
+#define TOKENBILL_LEDGER_H
+
+#include "account.h"
+#include "chain.h"
+
+/* The columns of tokenbill.ledger, in the order of tb_insert_plan()'s parameters. */
+#define TB_LEDGER_COLUMNS 17
+
+extern bool tb_post(Account *account, ChainedLine *line);
+extern bool tb_find_line(const text *account, const text *key,
+						 ChainedLine *line);
+
+#endif							/* TOKENBILL_LEDGER_H */

@@ -1,0 +1,10 @@
+#ifndef TOKENBILL_MONTH_H
+#define TOKENBILL_MONTH_H
+
+#include "tokenbill.h"
+#include "executor/spi.h"
+
+extern void tb_month_init(void);
+extern SPIPlanPtr tb_insert_plan(TimestampTz at);
+
+#endif							/* TOKENBILL_MONTH_H */

@@ -1,0 +1,201 @@
+/*
+ * movement.c
+ *	  The one way a line gets into the ledger.
+ *
+ *	  claim the key -> lock the account -> judge -> post -> rows beside it
+ *
+ * Whatever stands in the way, a request that has been granted before is replayed
+ * and not refused: so before a refusal is returned, the key is looked up.  (On the
+ * common path it is not: the insertion finds out.)
+ *
+ * Races by name:
+ * - same key twice at once: the second waits at the account's lock, then its
+ *   insertion meets the first's line and it replays; if the first was rolled back
+ *   it does not, and the second is carried out.
+ * - two charges on the last cent: the second is judged after the first committed.
+ * - capture against expiry: both lock the account; the second finds the hold's
+ *   status changed and is refused.
+ */
+#include "movement.h"
+
+#include "check.h"
+#include "clock.h"
+#include "hold.h"
+#include "idempotency.h"
+#include "ledger.h"
+#include "money.h"
+#include "tenant.h"
+#include "token.h"
+#include "utils/builtins.h"
+
+/*
+ * The key has been used: the first result again, or the reason why not.
+ */
+static Refusal *
+replay(Movement *movement, const Account *account, const ChainedLine *was,
+	   Receipt *receipt)
+{
+	ChainedLine now = movement->line;
+
+	receipt->line = *was;
+	receipt->currency = account->currency;
+	receipt->replayed = true;
+
+	/* an issued token is good for one call, not for one result */
+	if (tb_is_token(was->idempotency_key))
+		return tb_token_used(was->account, was->idempotency_key, receipt);
+
+	if (movement->any_request)
+		return NULL;
+	now.amount = movement->asked_amount;
+	if (movement->derives_service)
+		now.service = was->service;
+	return tb_same_request(was, &now, movement->ref_argument);
+}
+
+/*
+ * Judge a movement with the account locked, the issued token first.
+ */
+static Refusal *
+judge(Movement *movement, Account *account)
+{
+	Refusal    *refusal;
+
+	movement->line.created_at = tb_now();
+	movement->line.held = account->held;
+	if (tb_is_token(movement->line.idempotency_key))
+	{
+		refusal = tb_judge_token(account->account,
+								 movement->line.idempotency_key);
+		if (refusal != NULL)
+			return refusal;
+	}
+	else if (movement->needs_token && account->tokens_only)
+		return tb_refusal(TB_CONFLICT,
+						  tb_json("account:t argument:s", account->account,
+								  "idempotency_key"),
+						  "Get a key from tokenbill.issue_token() first.",
+						  "account \"%s\" accepts issued tokens only",
+						  text_to_cstring(account->account));
+
+	refusal = movement->judge(movement, account);
+	if (refusal != NULL)
+		return refusal;
+	if (!tb_balance_fits(tb_add(account->balance, movement->line.amount)) ||
+		!tb_balance_fits(movement->line.held))
+		return tb_refusal(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+						  tb_json("account:t balance:n amount:n",
+								  account->account, account->balance,
+								  movement->line.amount),
+						  "Balances are less than 10^18, up or down.",
+						  "balance of account \"%s\" would be out of range",
+						  text_to_cstring(account->account));
+	return NULL;
+}
+
+/*
+ * tb_move
+ *		Carry out a movement, or replay it, or say why not.  Needs SPI.
+ *
+ * Locks the account until the transaction ends.  When there is too little to
+ * spend, the account's holds whose time has run out are expired first.
+ */
+Refusal *
+tb_move(Movement *movement, Receipt *receipt)
+{
+	ChainedLine *line = &movement->line;
+	text	   *name = line->account;
+	bool		made_room = false;
+	Account		account;
+	ChainedLine was;
+	Refusal    *refusal;
+
+	if (!tb_visible_to(name, movement->user))
+		return tb_no_account(name);
+	refusal = tb_claim_key(name, line->idempotency_key, movement->wait);
+	if (refusal != NULL)
+		return refusal;
+
+	for (;;)
+	{
+		if (!tb_lock_account(name, &account))
+			return tb_no_account(name);
+		refusal = judge(movement, &account);
+		if (likely(refusal == NULL))
+			break;
+		if (tb_find_line(name, line->idempotency_key, &was))
+			return replay(movement, &account, &was, receipt);
+		if (refusal->sqlstate != TB_INSUFFICIENT || made_room ||
+			tb_expire_due(name) == 0)
+			return refusal;
+		made_room = true;
+	}
+
+	if (unlikely(!tb_post(&account, line)))
+	{
+		if (!tb_find_line(name, line->idempotency_key, &was))
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("the ledger line of an idempotency key cannot be seen"),
+					 errhint("Try the transaction again.")));
+		return replay(movement, &account, &was, receipt);
+	}
+	if (movement->follow != NULL)
+		movement->follow(movement, &account);
+	if (tb_is_token(line->idempotency_key))
+		tb_use_token(name, line->idempotency_key);
+
+	receipt->line = *line;
+	receipt->currency = account.currency;
+	receipt->replayed = false;
+	return NULL;
+}
+
+/*
+ * tb_insufficient
+ *		The refusal for too little to spend (PT402).
+ */
+Refusal *
+tb_insufficient(const Account *account, Numeric required, Numeric available)
+{
+	return tb_refusal(TB_INSUFFICIENT,
+					  tb_json("account:t required:n available:n shortfall:n",
+							  account->account, required, available,
+							  tb_sub(required, available)),
+					  "Recharge the account, or raise its credit limit.",
+					  "insufficient balance on account \"%s\"",
+					  text_to_cstring(account->account));
+}
+
+/*
+ * tb_sandbox_price
+ *		Turn a line into a sandbox account's: it keeps the price and pays nothing.
+ */
+void
+tb_sandbox_price(ChainedLine *line, Numeric price)
+{
+	JsonbParseState *state = NULL;
+	JsonbValue	v;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	if (line->request != NULL)
+	{
+		JsonbIterator *it = JsonbIteratorInit(&line->request->root);
+		JsonbIteratorToken token;
+
+		(void) JsonbIteratorNext(&it, &v, true);	/* WJB_BEGIN_OBJECT */
+		while ((token = JsonbIteratorNext(&it, &v, true)) == WJB_KEY ||
+			   token == WJB_VALUE)
+			pushJsonbValue(&state, token, &v);
+	}
+	v.type = jbvString;
+	v.val.string.val = "price";
+	v.val.string.len = strlen("price");
+	pushJsonbValue(&state, WJB_KEY, &v);
+	v.type = jbvNumeric;
+	v.val.numeric = price;
+	pushJsonbValue(&state, WJB_VALUE, &v);
+	line->request = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+	line->amount = tb_zero();
+	line->contra = cstring_to_text("sandbox");
+}

@@ -1,0 +1,41 @@
+#ifndef TOKENBILL_MOVEMENT_H
+#define TOKENBILL_MOVEMENT_H
+
+#include "account.h"
+#include "receipt.h"
+#include "refusal.h"
+
+/*
+ * A request that moves something on an account, and how it is to be judged.
+ *
+ * "line" is the ledger line it would post: what was asked is set before tb_move(),
+ * the rest by judge().
+ */
+typedef struct Movement Movement;
+struct Movement
+{
+	ChainedLine line;
+	Numeric		asked_amount;	/* signed; null if none, or kept in line.request */
+	const char *ref_argument;	/* what the argument behind line.ref is called */
+	bool		wait;
+	bool		needs_token;	/* of an account that is set to issued tokens only */
+	bool		derives_service;	/* the line's service was not asked for by name */
+	bool		any_request;	/* judge() found that it has been done already */
+	Oid			user;
+
+	/*
+	 * With the account locked: refuse, or set line.amount, contra and whatever
+	 * else the line keeps; line.held is what it was unless judge() changes it.
+	 */
+	Refusal    *(*judge) (Movement *movement, Account *account);
+
+	/* After the line is posted: the rows beside the ledger; may be null. */
+	void		(*follow) (Movement *movement, Account *account);
+};
+
+extern Refusal *tb_move(Movement *movement, Receipt *receipt);
+extern Refusal *tb_insufficient(const Account *account, Numeric required,
+								Numeric available);
+extern void tb_sandbox_price(ChainedLine *line, Numeric price);
+
+#endif							/* TOKENBILL_MOVEMENT_H */

@@ -1,0 +1,145 @@
+/*
+ * query.c
+ *	  Statements on tokenbill's own tables, through SPI, with saved plans.
+ *
+ * Whose rights: a function that has to touch tables works as its own owner, as
+ * SECURITY DEFINER would have it, between tb_enter() and tb_leave().  It is done
+ * here and not in the catalog because a SET search_path clause costs every call
+ * a GUC stack and a name space rebuild; in its place every name and operator in
+ * every statement is schema-qualified, so that no search_path can change what a
+ * statement means.  On an error the (sub)transaction's abort restores the user.
+ */
+#include "query.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_proc.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+
+/*
+ * tb_enter
+ *		Connect to SPI, as the owner of the function that was called.
+ *
+ * The current memory context stays the caller's, so that results outlive SPI.
+ */
+void
+tb_enter(FunctionCallInfo fcinfo, Session *session)
+{
+	HeapTuple	proc;
+	Oid			owner;
+
+	proc = SearchSysCache1(PROCOID,
+						   ObjectIdGetDatum(fcinfo->flinfo->fn_oid));
+	if (!HeapTupleIsValid(proc))
+		elog(ERROR, "cache lookup failed for function %u",
+			 fcinfo->flinfo->fn_oid);
+	owner = ((Form_pg_proc) GETSTRUCT(proc))->proowner;
+	ReleaseSysCache(proc);
+
+	session->context = CurrentMemoryContext;
+	GetUserIdAndSecContext(&session->userid, &session->sec_context);
+	SetUserIdAndSecContext(owner, session->sec_context |
+						   SECURITY_LOCAL_USERID_CHANGE);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	MemoryContextSwitchTo(session->context);
+}
+
+/*
+ * tb_leave
+ *		Disconnect and become the caller again.
+ */
+void
+tb_leave(Session *session)
+{
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "could not disconnect from SPI");
+	SetUserIdAndSecContext(session->userid, session->sec_context);
+	MemoryContextSwitchTo(session->context);
+}
+
+/*
+ * tb_plan
+ *		Prepare a statement and keep its plan for the session.
+ *
+ * The generic plan is asked for at once: all statements here are look-ups by
+ * key, for which the values make no difference.
+ */
+SPIPlanPtr
+tb_plan(const char *sql, int nargs, Oid *types)
+{
+	MemoryContext old = CurrentMemoryContext;
+	SPIPlanPtr	plan = SPI_prepare_cursor(sql, nargs, types,
+										  CURSOR_OPT_GENERIC_PLAN);
+
+	if (plan == NULL)
+		elog(ERROR, "could not prepare \"%s\": %s", sql,
+			 SPI_result_code_string(SPI_result));
+	SPI_keepplan(plan);
+	MemoryContextSwitchTo(old);
+	return plan;
+}
+
+static uint64
+run(SPIPlanPtr plan, Datum *values, const char *nulls, bool read_only)
+{
+	MemoryContext old = CurrentMemoryContext;
+	int			code;
+
+	if (SPI_tuptable != NULL)
+		SPI_freetuptable(SPI_tuptable);
+	code = SPI_execute_plan(plan, values, nulls, read_only, 0);
+	if (code < 0)
+		elog(ERROR, "could not execute a plan: %s",
+			 SPI_result_code_string(code));
+	MemoryContextSwitchTo(old);
+	return SPI_processed;
+}
+
+/*
+ * tb_run_plan, tb_run, tb_read
+ *		Execute a plan or a query and return how many rows it processed; they
+ *		are in SPI_tuptable until the next is executed: a batch of thousands
+ *		must not pile results up.
+ *
+ * tb_read runs in the snapshot of the calling query, the others take a new one
+ * (in READ COMMITTED), and so see what a lock was waited for.
+ */
+uint64
+tb_run_plan(SPIPlanPtr plan, Datum *values, const char *nulls)
+{
+	return run(plan, values, nulls, false);
+}
+
+uint64
+tb_run(Statement *statement, Datum *values, const char *nulls)
+{
+	if (unlikely(statement->plan == NULL))
+		statement->plan = tb_plan(statement->sql, statement->nargs, statement->types);
+	return run(statement->plan, values, nulls, false);
+}
+
+uint64
+tb_read(Statement *statement, Datum *values, const char *nulls)
+{
+	if (unlikely(statement->plan == NULL))
+		statement->plan = tb_plan(statement->sql, statement->nargs, statement->types);
+	return run(statement->plan, values, nulls, true);
+}
+
+/*
+ * tb_row
+ *		Take the first row of the last result apart; false if there is none.
+ *
+ * Values by reference point into SPI's memory: copy what must live longer.
+ */
+bool
+tb_row(Datum *values, bool *nulls)
+{
+	if (SPI_processed == 0)
+		return false;
+	heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, values,
+					  nulls);
+	return true;
+}

@@ -1,0 +1,28 @@
+/*
+ * tokenbill.c
+ *	  Loading the library.
+ *
+ * The money functions need no shared_preload_libraries: the library is loaded by
+ * the first of them that a session calls.
+ */
+#include "tokenbill.h"
+
+#include "clock.h"
+#include "month.h"
+#include "price.h"
+#include "tenant.h"
+#include "utils/guc.h"
+
+PG_MODULE_MAGIC;
+
+void		_PG_init(void);
+
+void
+_PG_init(void)
+{
+	tb_clock_init();
+	tb_month_init();
+	tb_price_init();
+	tb_tenant_init();
+	MarkGUCPrefixReserved("tokenbill");
+}
