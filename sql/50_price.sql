@@ -62,7 +62,7 @@ BEGIN
 	 * A cost is quantity * (unit_price / per), and is never rounded: so the
 	 * quotient must be a finite decimal, of at most 20 places.
 	 */
-	IF trunc(round(set_price.unit_price / set_price.per, 30), 20) * set_price.per <> set_price.unit_price THEN
+	IF trunc(round(set_price.unit_price, 40) / set_price.per, 20) * set_price.per <> set_price.unit_price THEN
 		PERFORM tokenbill.refuse('22023', format('unit_price / per is not an exact decimal of at most 20 places: %s / %s',
 				set_price.unit_price, set_price.per),
 			jsonb_build_object('argument', 'per', 'unit_price', set_price.unit_price, 'per', set_price.per),

@@ -59,12 +59,12 @@ COMMENT ON COLUMN tokenbill.prices.valid_to IS 'When the next price of the same 
 
 CREATE VIEW tokenbill.usage_daily WITH (security_barrier) AS
 SELECT (l.created_at AT TIME ZONE 'UTC')::pg_catalog.date AS day, l.account, l.service, m.meter,
-	pg_catalog.sum(m.quantity) AS quantity, pg_catalog.sum(m.amount) AS amount
+	pg_catalog.sum(m.quantity) AS quantity, pg_catalog.trim_scale(pg_catalog.sum(m.amount)) AS amount
 FROM tokenbill.ledger l
 CROSS JOIN LATERAL (
 	SELECT u.key AS meter, u.value::pg_catalog.text::pg_catalog.numeric AS quantity,
 		(u.value::pg_catalog.text::pg_catalog.numeric OPERATOR(pg_catalog.*)
-		 pg_catalog.split_part(l.rates OPERATOR(pg_catalog.->>) u.key, '/', 1)::pg_catalog.numeric)
+		 pg_catalog.round(pg_catalog.split_part(l.rates OPERATOR(pg_catalog.->>) u.key, '/', 1)::pg_catalog.numeric, 40))
 		OPERATOR(pg_catalog./) pg_catalog.split_part(l.rates OPERATOR(pg_catalog.->>) u.key, '/', 2)::pg_catalog.numeric AS amount
 	FROM pg_catalog.jsonb_each(l.usage) u
 	WHERE l.rates OPERATOR(pg_catalog.?) u.key

@@ -36,8 +36,8 @@ Refusal *
 tb_check_account(const text *account, Oid user)
 {
 	static Statement query = {
-		"SELECT FROM tokenbill.account a WHERE a.account OPERATOR(pg_catalog.=) $1",
-		1, {TEXTOID}
+		.sql = "SELECT FROM tokenbill.account a WHERE a.account OPERATOR(pg_catalog.=) $1",
+		.nargs = 1, .types = {TEXTOID}
 	};
 	Datum		values[1];
 
@@ -58,11 +58,11 @@ bool
 tb_lock_account(const text *account_name, Account *account)
 {
 	static Statement query = {
-		"SELECT a.ctid, a.balance, a.held, a.credit_limit, a.seq, a.updated_at, a.hash,"
+		.sql = "SELECT a.ctid, a.balance, a.held, a.credit_limit, a.seq, a.updated_at, a.hash,"
 		" a.status, a.sandbox, a.tokens_only, a.overflow, a.currency"
 		" FROM tokenbill.account a WHERE a.account OPERATOR(pg_catalog.=) $1"
 		" FOR NO KEY UPDATE",
-		1, {TEXTOID}
+		.nargs = 1, .types = {TEXTOID}
 	};
 	Datum		values[12];
 	bool		nulls[12];
@@ -112,9 +112,9 @@ void
 tb_store_account(const Account *account)
 {
 	static Statement query = {
-		"UPDATE tokenbill.account SET balance = $3, held = $4, seq = $5, updated_at = $6, hash = $7"
+		.sql = "UPDATE tokenbill.account SET balance = $3, held = $4, seq = $5, updated_at = $6, hash = $7"
 		" WHERE ctid OPERATOR(pg_catalog.=) $2 AND account OPERATOR(pg_catalog.=) $1",
-		7, {TEXTOID, TIDOID, NUMERICOID, NUMERICOID, INT8OID, TIMESTAMPTZOID, BYTEAOID}
+		.nargs = 7, .types = {TEXTOID, TIDOID, NUMERICOID, NUMERICOID, INT8OID, TIMESTAMPTZOID, BYTEAOID}
 	};
 	Datum		values[7];
 	char		hash[VARHDRSZ + TB_HASH_BYTES];
@@ -145,13 +145,13 @@ bool
 tb_account_is_locked(const text *account_name)
 {
 	static Statement query = {
-		"SELECT FROM tokenbill.account a WHERE a.account OPERATOR(pg_catalog.=) $1"
+		.sql = "SELECT FROM tokenbill.account a WHERE a.account OPERATOR(pg_catalog.=) $1"
 		" FOR NO KEY UPDATE SKIP LOCKED",
-		1, {TEXTOID}
+		.nargs = 1, .types = {TEXTOID}
 	};
 	static Statement exists = {
-		"SELECT FROM tokenbill.account a WHERE a.account OPERATOR(pg_catalog.=) $1",
-		1, {TEXTOID}
+		.sql = "SELECT FROM tokenbill.account a WHERE a.account OPERATOR(pg_catalog.=) $1",
+		.nargs = 1, .types = {TEXTOID}
 	};
 	Datum		values[1];
 

@@ -28,9 +28,9 @@ static Numeric
 refunded_so_far(const ChainedLine *line)
 {
 	static Statement query = {
-		"SELECT r.refunded FROM tokenbill.charge_refund r"
+		.sql = "SELECT r.refunded FROM tokenbill.charge_refund r"
 		" WHERE r.account OPERATOR(pg_catalog.=) $1 AND r.charge_key OPERATOR(pg_catalog.=) $2",
-		2, {TEXTOID, TEXTOID}
+		.nargs = 2, .types = {TEXTOID, TEXTOID}
 	};
 	Datum		values[2];
 	bool		nulls[2];
@@ -97,9 +97,9 @@ static void
 follow_refund(Movement *movement, Account *account)
 {
 	static Statement query = {
-		"INSERT INTO tokenbill.charge_refund AS r (account, charge_key, refunded) VALUES ($1, $2, $3)"
+		.sql = "INSERT INTO tokenbill.charge_refund AS r (account, charge_key, refunded) VALUES ($1, $2, $3)"
 		" ON CONFLICT (account, charge_key) DO UPDATE SET refunded = excluded.refunded",
-		3, {TEXTOID, TEXTOID, NUMERICOID}
+		.nargs = 3, .types = {TEXTOID, TEXTOID, NUMERICOID}
 	};
 	const ChainedLine *line = &movement->line;
 	Datum		values[3];
@@ -178,7 +178,7 @@ judge_grant(Movement *movement, Account *account)
 Datum
 tokenbill_grant_credit(PG_FUNCTION_ARGS)
 {
-	Movement	request = {{0}};
+	Movement	request = {0};
 	ChainedLine *line = &request.line;
 	Numeric		amount = PG_ARGISNULL(1) ? NULL : PG_GETARG_NUMERIC(1);
 	text	   *reason = PG_ARGISNULL(5) ? NULL : PG_GETARG_TEXT_PP(5);

@@ -104,10 +104,10 @@ static Refusal *
 find_open_hold(const ChainedLine *line, Hold *hold, bool *overdue)
 {
 	static Statement query = {
-		"SELECT h.amount, h.captured, h.status, h.on_expiry, h.service, h.expires_at, h.extensions"
+		.sql = "SELECT h.amount, h.captured, h.status, h.on_expiry, h.service, h.expires_at, h.extensions"
 		" FROM tokenbill.hold h WHERE h.account OPERATOR(pg_catalog.=) $1"
 		" AND h.hold_key OPERATOR(pg_catalog.=) $2",
-		2, {TEXTOID, TEXTOID}
+		.nargs = 2, .types = {TEXTOID, TEXTOID}
 	};
 	Datum		values[7];
 	bool		nulls[7];
@@ -142,11 +142,11 @@ static void
 store_hold(const ChainedLine *line, const Hold *hold, const char *status)
 {
 	static Statement query = {
-		"UPDATE tokenbill.hold SET amount = $3, captured = $4, status = $5, expires_at = $6,"
+		.sql = "UPDATE tokenbill.hold SET amount = $3, captured = $4, status = $5, expires_at = $6,"
 		" extensions = $7, updated_at = $8"
 		" WHERE account OPERATOR(pg_catalog.=) $1 AND hold_key OPERATOR(pg_catalog.=) $2"
 		" AND status OPERATOR(pg_catalog.=) 'held'",
-		8, {TEXTOID, TEXTOID, NUMERICOID, NUMERICOID, TEXTOID, TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID}
+		.nargs = 8, .types = {TEXTOID, TEXTOID, NUMERICOID, NUMERICOID, TEXTOID, TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID}
 	};
 	Datum		values[8];
 
@@ -188,9 +188,9 @@ static void
 follow_hold(Movement *movement, Account *account)
 {
 	static Statement query = {
-		"INSERT INTO tokenbill.hold (account, hold_key, amount, on_expiry, service, expires_at,"
+		.sql = "INSERT INTO tokenbill.hold (account, hold_key, amount, on_expiry, service, expires_at,"
 		" created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $7)",
-		7, {TEXTOID, TEXTOID, NUMERICOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+		.nargs = 7, .types = {TEXTOID, TEXTOID, NUMERICOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 	};
 	HoldMovement *request = (HoldMovement *) movement;
 	const ChainedLine *line = &movement->line;
@@ -654,19 +654,19 @@ static uint64
 expire_overdue(const text *account, int32 max, Oid user)
 {
 	static Statement of_one = {
-		"SELECT h.account, h.hold_key FROM tokenbill.hold h"
+		.sql = "SELECT h.account, h.hold_key FROM tokenbill.hold h"
 		" WHERE h.status OPERATOR(pg_catalog.=) 'held' AND h.expires_at OPERATOR(pg_catalog.<=) $1"
 		" AND h.account OPERATOR(pg_catalog.=) $3"
 		" ORDER BY h.expires_at, h.hold_key LIMIT $2",
-		3, {TIMESTAMPTZOID, INT4OID, TEXTOID}
+		.nargs = 3, .types = {TIMESTAMPTZOID, INT4OID, TEXTOID}
 	};
 	static Statement of_all = {
-		"SELECT d.account, d.hold_key FROM"
+		.sql = "SELECT d.account, d.hold_key FROM"
 		" (SELECT h.account, h.hold_key, h.expires_at FROM tokenbill.hold h"
 		" WHERE h.status OPERATOR(pg_catalog.=) 'held' AND h.expires_at OPERATOR(pg_catalog.<=) $1"
 		" ORDER BY h.expires_at LIMIT $2) d"
 		" ORDER BY d.account, d.expires_at, d.hold_key",
-		2, {TIMESTAMPTZOID, INT4OID}
+		.nargs = 2, .types = {TIMESTAMPTZOID, INT4OID}
 	};
 	Datum		values[3];
 	uint64		found;

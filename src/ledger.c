@@ -104,12 +104,12 @@ bool
 tb_find_line(const text *account, const text *key, ChainedLine *line)
 {
 	static Statement query = {
-		"SELECT l.seq, l.created_at, l.kind, l.amount, l.balance, l.held, l.credit_limit, l.contra,"
+		.sql = "SELECT l.seq, l.created_at, l.kind, l.amount, l.balance, l.held, l.credit_limit, l.contra,"
 		" l.service, l.usage, l.rates, l.metadata, l.request, l.idempotency_key, l.ref"
 		" FROM tokenbill.ledger l WHERE l.account OPERATOR(pg_catalog.=) $1"
 		" AND l.idempotency_key OPERATOR(pg_catalog.=) $2"
 		" ORDER BY l.seq DESC LIMIT 1",
-		2, {TEXTOID, TEXTOID}
+		.nargs = 2, .types = {TEXTOID, TEXTOID}
 	};
 	Datum		values[15];
 	bool		nulls[15];

@@ -187,12 +187,12 @@ static char *
 earlier_months(const char *name, const char *oldest, bool *found)
 {
 	static Statement query = {
-		"SELECT c.relname::pg_catalog.text FROM pg_catalog.pg_inherits i"
+		.sql = "SELECT c.relname::pg_catalog.text FROM pg_catalog.pg_inherits i"
 		" JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid"
 		" WHERE i.inhparent OPERATOR(pg_catalog.=) 'tokenbill.ledger'::pg_catalog.regclass"
 		" AND c.relname::pg_catalog.text COLLATE \"C\" OPERATOR(pg_catalog.>=) $1"
 		" AND c.relname::pg_catalog.text COLLATE \"C\" OPERATOR(pg_catalog.<=) $2",
-		2, {TEXTOID, TEXTOID}
+		.nargs = 2, .types = {TEXTOID, TEXTOID}
 	};
 	StringInfoData conditions;
 	Datum		values[2];
@@ -225,7 +225,7 @@ static void
 make_month(TimestampTz at)
 {
 	static Statement query = {
-		"SELECT tokenbill.make_ledger_month($1)", 1, {TIMESTAMPTZOID}
+		.sql = "SELECT tokenbill.make_ledger_month($1)", .nargs = 1, .types = {TIMESTAMPTZOID}
 	};
 	Datum		values[1];
 

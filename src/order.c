@@ -57,12 +57,12 @@ static bool
 insert_order(const Recharge *recharge)
 {
 	static Statement query = {
-		"INSERT INTO tokenbill.recharge_order (account, order_no, amount, currency, status,"
+		.sql = "INSERT INTO tokenbill.recharge_order (account, order_no, amount, currency, status,"
 		" payment_method, priority, metadata, created_at, updated_at)"
 		" SELECT $1, $2, $3, a.currency, 'init', $4, $5, $6, $7, $7"
 		" FROM tokenbill.account a WHERE a.account OPERATOR(pg_catalog.=) $1"
 		" ON CONFLICT (order_no) DO NOTHING",
-		7, {TEXTOID, TEXTOID, NUMERICOID, TEXTOID, INT4OID, JSONBOID, TIMESTAMPTZOID}
+		.nargs = 7, .types = {TEXTOID, TEXTOID, NUMERICOID, TEXTOID, INT4OID, JSONBOID, TIMESTAMPTZOID}
 	};
 	Datum		values[7];
 	char		nulls[7];
@@ -84,10 +84,10 @@ static void
 follow_recharge(Movement *movement, Account *account)
 {
 	static Statement query = {
-		"UPDATE tokenbill.recharge_order SET status = 'success', updated_at = $3"
+		.sql = "UPDATE tokenbill.recharge_order SET status = 'success', updated_at = $3"
 		" WHERE account OPERATOR(pg_catalog.=) $1 AND order_no OPERATOR(pg_catalog.=) $2"
 		" AND status OPERATOR(pg_catalog.=) 'init'",
-		3, {TEXTOID, TEXTOID, TIMESTAMPTZOID}
+		.nargs = 3, .types = {TEXTOID, TEXTOID, TIMESTAMPTZOID}
 	};
 	Datum		values[3];
 
@@ -103,10 +103,10 @@ static bool
 find_order(const text *order_no, Datum *values, bool *nulls)
 {
 	static Statement query = {
-		"SELECT o.account, o.order_no, o.amount, o.currency, o.status, o.gateway, o.payment_method,"
+		.sql = "SELECT o.account, o.order_no, o.amount, o.currency, o.status, o.gateway, o.payment_method,"
 		" o.gateway_ref, o.failure_code, o.attempts, o.priority, o.metadata, o.created_at, o.updated_at"
 		" FROM tokenbill.recharge_order o WHERE o.order_no OPERATOR(pg_catalog.=) $1",
-		1, {TEXTOID}
+		.nargs = 1, .types = {TEXTOID}
 	};
 	static const bool by_value[ORDER_COLUMNS] = {
 		[9] = true, [10] = true, [12] = true, [13] = true

@@ -156,14 +156,14 @@ load_card(RateCard *card, const text *service, const char *account,
 		  int account_len)
 {
 	static Statement query = {
-		"SELECT p.meter, p.valid_from, p.unit_price, p.per,"
+		.sql = "SELECT p.meter, p.valid_from, p.unit_price, p.per,"
 		" EXISTS (SELECT FROM tokenbill.price o WHERE o.service OPERATOR(pg_catalog.=) $1"
 		" AND o.account OPERATOR(pg_catalog.<>) '*')"
 		" FROM tokenbill.price p"
 		" WHERE p.service OPERATOR(pg_catalog.=) $1"
 		" AND (p.account OPERATOR(pg_catalog.=) '*' OR p.account OPERATOR(pg_catalog.=) $2)"
 		" ORDER BY p.meter, p.account OPERATOR(pg_catalog.=) '*', p.valid_from DESC",
-		2, {TEXTOID, TEXTOID}
+		.nargs = 2, .types = {TEXTOID, TEXTOID}
 	};
 	Datum		args[2];
 	uint64		nrows;

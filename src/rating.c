@@ -42,9 +42,9 @@ counts_things(const char *meter, int len)
 	if (len > suffix_len &&
 		memcmp(meter + len - suffix_len, suffix, suffix_len) == 0)
 		return true;
-	for (int i = 0; i < lengthof(whole_meters); i++)
+	for (size_t i = 0; i < lengthof(whole_meters); i++)
 	{
-		if (strlen(whole_meters[i]) == len &&
+		if (strlen(whole_meters[i]) == (size_t) len &&
 			memcmp(meter, whole_meters[i], len) == 0)
 			return true;
 	}
@@ -245,7 +245,10 @@ tb_rate(const text *service, const text *account, Jsonb *usage,
 		rating->nitems++;
 	}
 
-	rating->cost = cost != NULL ? cost : tb_zero();
+	/* 0.0005 and not 0.00050000: the scale came from the prices */
+	rating->cost = cost == NULL ? tb_zero() :
+		DatumGetNumeric(DirectFunctionCall1(numeric_trim_scale,
+											NumericGetDatum(cost)));
 	rating->rates = rates_of(card, rating);
 	if (!tb_balance_fits(rating->cost))
 		return tb_refusal(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,

@@ -69,9 +69,9 @@ Refusal *
 tb_judge_token(const text *account, const text *token)
 {
 	static Statement query = {
-		"SELECT t.status, t.expires_at FROM tokenbill.issued_token t"
+		.sql = "SELECT t.status, t.expires_at FROM tokenbill.issued_token t"
 		" WHERE t.account OPERATOR(pg_catalog.=) $1 AND t.token OPERATOR(pg_catalog.=) $2",
-		2, {TEXTOID, TEXTOID}
+		.nargs = 2, .types = {TEXTOID, TEXTOID}
 	};
 	Datum		values[2];
 	bool		nulls[2];
@@ -96,10 +96,10 @@ void
 tb_use_token(const text *account, const text *token)
 {
 	static Statement query = {
-		"UPDATE tokenbill.issued_token SET status = 'used', used_at = $3"
+		.sql = "UPDATE tokenbill.issued_token SET status = 'used', used_at = $3"
 		" WHERE account OPERATOR(pg_catalog.=) $1 AND token OPERATOR(pg_catalog.=) $2"
 		" AND status OPERATOR(pg_catalog.=) 'issued'",
-		3, {TEXTOID, TEXTOID, TIMESTAMPTZOID}
+		.nargs = 3, .types = {TEXTOID, TEXTOID, TIMESTAMPTZOID}
 	};
 	Datum		values[3];
 
@@ -119,9 +119,9 @@ Datum
 tokenbill_issue_token(PG_FUNCTION_ARGS)
 {
 	static Statement query = {
-		"INSERT INTO tokenbill.issued_token (account, token, expires_at, created_at)"
+		.sql = "INSERT INTO tokenbill.issued_token (account, token, expires_at, created_at)"
 		" VALUES ($1, $2, $3, $4)",
-		4, {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+		.nargs = 4, .types = {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 	};
 	text	   *name = PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
 	Interval   *ttl = PG_ARGISNULL(1) ? NULL : PG_GETARG_INTERVAL_P(1);
@@ -169,8 +169,8 @@ Datum
 tokenbill_token_result(PG_FUNCTION_ARGS)
 {
 	static Statement query = {
-		"SELECT a.currency FROM tokenbill.account a WHERE a.account OPERATOR(pg_catalog.=) $1",
-		1, {TEXTOID}
+		.sql = "SELECT a.currency FROM tokenbill.account a WHERE a.account OPERATOR(pg_catalog.=) $1",
+		.nargs = 1, .types = {TEXTOID}
 	};
 	text	   *name = PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
 	text	   *token = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
