@@ -3,8 +3,8 @@
  *	  Payment card numbers in free text.
  *
  * A card number must never reach a table, a log or an error.  What counts as
- * one: 13 to 19 digits, as written on a card (in a run, or in groups parted by
- * single blanks or dashes), that stand by themselves, begin as cards do
+ * one: 13 to 19 digits, as written on a card (in a run, or in a card's groups,
+ * parted by single blanks or dashes), that stand by themselves, begin as cards do
  * (ISO/IEC 7812-1: 3 to 6, and the ranges 2200-2204 and 2221-2720 that Mir and
  * Mastercard use), and whose check digit is right (the Luhn formula, ISO/IEC
  * 7812-1 annex B).
@@ -64,32 +64,83 @@ begins_like_a_card(const char *digits)
 }
 
 /*
- * Whether a card number begins at s[start], the first digit of a group: groups
- * are added one by one, and what they make up is looked at after each.
+ * How cards print their numbers, in groups of digits.  Numbers joined by dashes
+ * are common in keys ("order-123456789-987654321"), so groups of other lengths
+ * are not put together.
+ */
+static const struct
+{
+	int			groups;
+	int			lengths[5];
+}			layouts[] = {
+	{4, {4, 4, 4, 4}},
+	{5, {4, 4, 4, 4, 3}},
+	{5, {4, 4, 4, 4, 2}},
+	{3, {4, 6, 5}},
+	{3, {4, 6, 4}},
+	{4, {4, 3, 3, 3}}
+};
+
+/* The digits from s[i] on; copies them as long as they fit. */
+static int
+run_length(const char *s, int len, int i, char *digits, int room)
+{
+	int			n = 0;
+
+	for (; i < len && is_digit(s[i]); i++, n++)
+	{
+		if (n < room)
+			digits[n] = s[i];
+	}
+	return n;
+}
+
+static bool
+is_card_number(const char *digits, int n)
+{
+	return n >= MIN_CARD_DIGITS && n <= MAX_CARD_DIGITS &&
+		begins_like_a_card(digits) && check_digit_is_right(digits, n);
+}
+
+/*
+ * Whether a card number begins at s[start], the first digit of a group: the group
+ * itself, or it and those that follow it in one of the layouts.
  */
 static bool
 card_number_at(const char *s, int len, int start)
 {
 	char		digits[MAX_CARD_DIGITS];
-	int			n = 0;
-	int			i = start;
+	int			first = run_length(s, len, start, digits, MAX_CARD_DIGITS);
+	int			end = start + first;
 
-	for (;;)
+	if (first != 4)
+		return is_card_number(digits, first) &&
+			!(end < len && is_letter(s[end]));
+
+	for (size_t l = 0; l < lengthof(layouts); l++)
 	{
-		for (; i < len && is_digit(s[i]); i++)
+		int			n = first;
+		int			g;
+
+		end = start + first;
+		for (g = 1; g < layouts[l].groups; g++)
 		{
-			if (n == MAX_CARD_DIGITS)
-				return false;
-			digits[n++] = s[i];
+			int			length;
+
+			if (end >= len || (s[end] != ' ' && s[end] != '-'))
+				break;
+			length = run_length(s, len, end + 1, digits + n,
+								MAX_CARD_DIGITS - n);
+			if (length != layouts[l].lengths[g])
+				break;
+			n += length;
+			end += 1 + length;
 		}
-		if (n >= MIN_CARD_DIGITS && !(i < len && is_letter(s[i])) &&
-			begins_like_a_card(digits) && check_digit_is_right(digits, n))
+		if (g == layouts[l].groups && is_card_number(digits, n) &&
+			!(end < len && is_letter(s[end])))
 			return true;
-		if (i + 1 < len && (s[i] == ' ' || s[i] == '-') && is_digit(s[i + 1]))
-			i++;
-		else
-			return false;
 	}
+	return false;
 }
 
 /*
