@@ -48,6 +48,9 @@ COMMENT ON COLUMN tokenbill.ledger.idempotency_key IS 'Key of the request; deriv
 COMMENT ON COLUMN tokenbill.ledger.ref IS 'What it refers to: hold_key, charge_key of a refund, order_no of a recharge';
 COMMENT ON COLUMN tokenbill.ledger.hash IS 'SHA-256 over the previous line''s hash and this line; see docs/concepts.md';
 
+/* Its data is in the months, which pg_dump dumps by themselves. */
+SELECT pg_catalog.pg_extension_config_dump('tokenbill.ledger', '');
+
 CREATE FUNCTION tokenbill.refuse_change() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

@@ -9,11 +9,33 @@
  */
 #include "account.h"
 
+#include "access/htup_details.h"
 #include "check.h"
 #include "money.h"
 #include "query.h"
 #include "tenant.h"
 #include "utils/builtins.h"
+#include "utils/typcache.h"
+
+/* The columns of tokenbill.account that are read here, in the table's order. */
+enum
+{
+	ACCOUNT_NAME,
+	ACCOUNT_BALANCE,
+	ACCOUNT_HELD,
+	ACCOUNT_CREDIT_LIMIT,
+	ACCOUNT_SEQ,
+	ACCOUNT_UPDATED_AT,
+	ACCOUNT_HASH,
+	ACCOUNT_STATUS,
+	ACCOUNT_SANDBOX,
+	ACCOUNT_TOKENS_ONLY,
+	ACCOUNT_OVERFLOW,
+	ACCOUNT_CURRENCY,
+	ACCOUNT_METADATA,
+	ACCOUNT_CREATED_AT,
+	ACCOUNT_COLUMNS
+};
 
 /*
  * tb_no_account
@@ -48,6 +70,31 @@ tb_check_account(const text *account, Oid user)
 }
 
 /*
+ * Take a row of tokenbill.account apart.  It is fetched whole, as one value: that
+ * spares the executor setting up a dozen columns in each of its nodes, a quarter
+ * of what the statement costs.
+ */
+static void
+take_apart(HeapTupleHeader header, Datum *values, bool *nulls)
+{
+	TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header),
+											  HeapTupleHeaderGetTypMod(header));
+	HeapTupleData row;
+
+	if (desc->natts != ACCOUNT_COLUMNS)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("tokenbill's library and its SQL objects are of different versions"),
+				 errhint("Run ALTER EXTENSION tokenbill UPDATE.")));
+	row.t_len = HeapTupleHeaderGetDatumLength(header);
+	ItemPointerSetInvalid(&row.t_self);
+	row.t_tableOid = InvalidOid;
+	row.t_data = header;
+	heap_deform_tuple(&row, desc, values, nulls);
+	ReleaseTupleDesc(desc);
+}
+
+/*
  * tb_lock_account
  *		Lock an account's row until the transaction ends, and read it; false if
  *		there is none.  Waits for whoever has it locked.
@@ -58,31 +105,32 @@ bool
 tb_lock_account(const text *account_name, Account *account)
 {
 	static Statement query = {
-		.sql = "SELECT a.ctid, a.balance, a.held, a.credit_limit, a.seq, a.updated_at, a.hash,"
-		" a.status, a.sandbox, a.tokens_only, a.overflow, a.currency"
-		" FROM tokenbill.account a WHERE a.account OPERATOR(pg_catalog.=) $1"
+		.sql = "SELECT a.ctid, a FROM tokenbill.account a WHERE a.account OPERATOR(pg_catalog.=) $1"
 		" FOR NO KEY UPDATE",
 		.nargs = 1, .types = {TEXTOID}
 	};
-	Datum		values[12];
-	bool		nulls[12];
+	Datum		args[1];
+	Datum		columns[2];
+	Datum		values[ACCOUNT_COLUMNS];
+	bool		nulls[ACCOUNT_COLUMNS];
 
-	values[0] = PointerGetDatum(account_name);
-	tb_run(&query, values, NULL);
-	if (!tb_row(values, nulls))
+	args[0] = PointerGetDatum(account_name);
+	tb_run(&query, args, NULL);
+	if (!tb_row(columns, nulls))
 		return false;
 
 	account->account = unconstify(text *, account_name);
-	account->ctid = *(ItemPointer) DatumGetPointer(values[0]);
-	account->balance = DatumGetNumericCopy(values[1]);
-	account->held = DatumGetNumericCopy(values[2]);
-	account->credit_limit = DatumGetNumericCopy(values[3]);
-	account->seq = DatumGetInt64(values[4]);
-	account->updated_at = DatumGetTimestampTz(values[5]);
-	account->has_hash = !nulls[6];
+	account->ctid = *(ItemPointer) DatumGetPointer(columns[0]);
+	take_apart(DatumGetHeapTupleHeaderCopy(columns[1]), values, nulls);
+	account->balance = DatumGetNumeric(values[ACCOUNT_BALANCE]);
+	account->held = DatumGetNumeric(values[ACCOUNT_HELD]);
+	account->credit_limit = DatumGetNumeric(values[ACCOUNT_CREDIT_LIMIT]);
+	account->seq = DatumGetInt64(values[ACCOUNT_SEQ]);
+	account->updated_at = DatumGetTimestampTz(values[ACCOUNT_UPDATED_AT]);
+	account->has_hash = !nulls[ACCOUNT_HASH];
 	if (account->has_hash)
 	{
-		bytea	   *hash = DatumGetByteaPP(values[6]);
+		bytea	   *hash = DatumGetByteaPP(values[ACCOUNT_HASH]);
 
 		if (VARSIZE_ANY_EXHDR(hash) != TB_HASH_BYTES)
 			ereport(ERROR,
@@ -92,11 +140,11 @@ tb_lock_account(const text *account_name, Account *account)
 					 errhint("Run tokenbill.verify_ledger() on the account.")));
 		memcpy(account->hash, VARDATA_ANY(hash), TB_HASH_BYTES);
 	}
-	account->status = DatumGetTextPCopy(values[7]);
-	account->sandbox = DatumGetBool(values[8]);
-	account->tokens_only = DatumGetBool(values[9]);
-	account->overflow = DatumGetTextPCopy(values[10]);
-	account->currency = DatumGetTextPCopy(values[11]);
+	account->status = DatumGetTextPP(values[ACCOUNT_STATUS]);
+	account->sandbox = DatumGetBool(values[ACCOUNT_SANDBOX]);
+	account->tokens_only = DatumGetBool(values[ACCOUNT_TOKENS_ONLY]);
+	account->overflow = DatumGetTextPP(values[ACCOUNT_OVERFLOW]);
+	account->currency = DatumGetTextPP(values[ACCOUNT_CURRENCY]);
 	return true;
 }
 

@@ -10,8 +10,10 @@
  */
 #include "charge.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_collation.h"
 #include "check.h"
+#include "executor/tuptable.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "query.h"
@@ -30,8 +32,8 @@ typedef struct BatchItem
 {
 	int			number;			/* from 1, as it came */
 	ChargeRequest request;
-	Refusal    *refusal;
-	Receipt		receipt;
+	Refusal    *refusal;		/* of the request as it is written */
+	MinimalTuple answer;
 } BatchItem;
 
 static Refusal *
@@ -171,8 +173,12 @@ compare_items(const void *a, const void *b)
 	return result != 0 ? result : x->number - y->number;
 }
 
-static void
-put_item(ReturnSetInfo *rsinfo, const BatchItem *item)
+/*
+ * The row that answers an item: its receipt, or why there is none.
+ */
+static MinimalTuple
+answer(const BatchItem *item, const Refusal *refusal, const Receipt *receipt,
+	   TupleDesc desc)
 {
 	Datum		values[BATCH_COLUMNS];
 	bool		nulls[BATCH_COLUMNS];
@@ -181,12 +187,10 @@ put_item(ReturnSetInfo *rsinfo, const BatchItem *item)
 	memset(nulls, true, sizeof(nulls));
 	values[0] = Int32GetDatum(item->number);
 	nulls[0] = false;
-	if (item->refusal == NULL)
-		tb_receipt_values(&item->receipt, values + 1, nulls + 1);
+	if (refusal == NULL)
+		tb_receipt_values(receipt, values + 1, nulls + 1);
 	else
 	{
-		const Refusal *refusal = item->refusal;
-
 		/* whose and which it was, as far as the item said */
 		values[1] = PointerGetDatum(item->request.account);
 		nulls[1] = item->request.account == NULL ||
@@ -201,7 +205,28 @@ put_item(ReturnSetInfo *rsinfo, const BatchItem *item)
 		error[3] = CStringGetTextDatum(refusal->hint);
 		memset(nulls + 1 + TB_RECEIPT_COLUMNS, false, 4);
 	}
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	return heap_form_minimal_tuple(desc, values, nulls);
+}
+
+/*
+ * Carry an item out.  What that takes goes to a context of its own; only the
+ * answer stays.
+ */
+static void
+do_item(BatchItem *item, Oid user, TupleDesc desc, MemoryContext each)
+{
+	MemoryContext old = MemoryContextSwitchTo(each);
+	Receipt		receipt;
+	Refusal    *refusal = item->refusal;
+	MinimalTuple tuple;
+
+	CHECK_FOR_INTERRUPTS();
+	if (refusal == NULL)
+		refusal = tb_charge(&item->request, user, &receipt);
+	tuple = answer(item, refusal, &receipt, desc);
+	MemoryContextSwitchTo(old);
+	item->answer = heap_copy_minimal_tuple(tuple);
+	MemoryContextReset(each);
 }
 
 /*
@@ -215,6 +240,8 @@ tokenbill_charge_batch(PG_FUNCTION_ARGS)
 	Jsonb	   *requests = PG_ARGISNULL(0) ? NULL : PG_GETARG_JSONB_P(0);
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	Session		session;
+	MemoryContext each;
+	TupleTableSlot *slot;
 	JsonbIterator *it;
 	JsonbValue	value;
 	BatchItem	   *items;
@@ -252,17 +279,20 @@ tokenbill_charge_batch(PG_FUNCTION_ARGS)
 	}
 	qsort(order, n, sizeof(BatchItem *), compare_items);
 
+	each = AllocSetContextCreate(CurrentMemoryContext, "tokenbill batch item",
+								 ALLOCSET_DEFAULT_SIZES);
 	tb_enter(fcinfo, &session);
 	for (int i = 0; i < n; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (order[i]->refusal == NULL)
-			order[i]->refusal = tb_charge(&order[i]->request, session.userid,
-										  &order[i]->receipt);
-	}
+		do_item(order[i], session.userid, rsinfo->setDesc, each);
 	tb_leave(&session);
+	MemoryContextDelete(each);
 
+	slot = MakeSingleTupleTableSlot(rsinfo->setDesc, &TTSOpsMinimalTuple);
 	for (int i = 0; i < n; i++)
-		put_item(rsinfo, &items[i]);
+	{
+		ExecStoreMinimalTuple(items[i].answer, slot, false);
+		tuplestore_puttupleslot(rsinfo->setResult, slot);
+	}
+	ExecDropSingleTupleTableSlot(slot);
 	return (Datum) 0;
 }
