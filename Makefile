@@ -45,6 +45,9 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" tokenbill.
 MODULE_big = tokenbill
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 
+# chain.c hashes with OpenSSL
+SHLIB_LINK += -lcrypto
+
 DATA = $(sort $(wildcard sql/upgrade/tokenbill--*--*.sql))
 DATA_built = tokenbill--$(EXTVERSION).sql
 SQL_PARTS = $(sort $(wildcard sql/*.sql))
