@@ -277,6 +277,15 @@ for my $path (@pages)
 }
 cmp_ok($links, '>', 30, 'there are links');
 
+# Who knows a file's name finds the page about it
+{
+	my $text = page('docs/development.md');
+	for my $path (glob('src/*.c sql/*.sql'))
+	{
+		like($text, qr/\]\(\.\.\/\Q$path\E\)/, "docs/development.md names $path");
+	}
+}
+
 # Every page can be reached from the README
 {
 	my $text = page('README.md');
