@@ -59,7 +59,8 @@ tb_check_account(const text *account, Oid user)
 {
 	static Statement query = {
 		.sql = "SELECT FROM tokenbill.account a WHERE a.account OPERATOR(pg_catalog.=) $1",
-		.nargs = 1, .types = {TEXTOID}
+		.nargs = 1,
+		.types = {TEXTOID}
 	};
 	Datum		values[1];
 
@@ -107,7 +108,8 @@ tb_lock_account(const text *account_name, Account *account)
 	static Statement query = {
 		.sql = "SELECT a.ctid, a FROM tokenbill.account a WHERE a.account OPERATOR(pg_catalog.=) $1"
 		" FOR NO KEY UPDATE",
-		.nargs = 1, .types = {TEXTOID}
+		.nargs = 1,
+		.types = {TEXTOID}
 	};
 	Datum		args[1];
 	Datum		columns[2];
@@ -162,7 +164,8 @@ tb_store_account(const Account *account)
 	static Statement query = {
 		.sql = "UPDATE tokenbill.account SET balance = $3, held = $4, seq = $5, updated_at = $6, hash = $7"
 		" WHERE ctid OPERATOR(pg_catalog.=) $2 AND account OPERATOR(pg_catalog.=) $1",
-		.nargs = 7, .types = {TEXTOID, TIDOID, NUMERICOID, NUMERICOID, INT8OID, TIMESTAMPTZOID, BYTEAOID}
+		.nargs = 7,
+		.types = {TEXTOID, TIDOID, NUMERICOID, NUMERICOID, INT8OID, TIMESTAMPTZOID, BYTEAOID}
 	};
 	Datum		values[7];
 	char		hash[VARHDRSZ + TB_HASH_BYTES];
@@ -195,11 +198,13 @@ tb_account_is_locked(const text *account_name)
 	static Statement query = {
 		.sql = "SELECT FROM tokenbill.account a WHERE a.account OPERATOR(pg_catalog.=) $1"
 		" FOR NO KEY UPDATE SKIP LOCKED",
-		.nargs = 1, .types = {TEXTOID}
+		.nargs = 1,
+		.types = {TEXTOID}
 	};
 	static Statement exists = {
 		.sql = "SELECT FROM tokenbill.account a WHERE a.account OPERATOR(pg_catalog.=) $1",
-		.nargs = 1, .types = {TEXTOID}
+		.nargs = 1,
+		.types = {TEXTOID}
 	};
 	Datum		values[1];
 

@@ -244,8 +244,8 @@ tokenbill_charge_batch(PG_FUNCTION_ARGS)
 	TupleTableSlot *slot;
 	JsonbIterator *it;
 	JsonbValue	value;
-	BatchItem	   *items;
-	BatchItem	  **order;
+	BatchItem  *items;
+	BatchItem **order;
 	int			count;
 	int			n = 0;
 
@@ -271,7 +271,7 @@ tokenbill_charge_batch(PG_FUNCTION_ARGS)
 	(void) JsonbIteratorNext(&it, &value, true);	/* WJB_BEGIN_ARRAY */
 	while (JsonbIteratorNext(&it, &value, true) == WJB_ELEM)
 	{
-		BatchItem	   *item = &items[n];
+		BatchItem  *item = &items[n];
 
 		item->number = n + 1;
 		item->refusal = take_item(&value, &item->request);

@@ -17,6 +17,7 @@
 
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
+#include "money.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 
@@ -72,8 +73,7 @@ add_int64(StringInfo buf, int64 value)
 static void
 add_numeric(StringInfo buf, Numeric value)
 {
-	char	   *digits = DatumGetCString(DirectFunctionCall1(numeric_out,
-															 NumericGetDatum(value)));
+	char	   *digits = tb_print(value);
 
 	add_field(buf, digits, strlen(digits));
 	pfree(digits);

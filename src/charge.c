@@ -16,9 +16,11 @@ PG_FUNCTION_INFO_V1(tokenbill_charge_amount);
 
 typedef struct Charge
 {
-	Movement	movement;		/* first, so that one can be taken for the other */
+	Movement	movement;		/* first, so that one can be taken for the
+								 * other */
 	Numeric		price;
-	bool		debt;			/* the service has been delivered: charge it anyhow */
+	bool		debt;			/* the service has been delivered: charge it
+								 * anyhow */
 } Charge;
 
 static Refusal *

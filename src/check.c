@@ -205,8 +205,7 @@ tb_check_metadata(const char *argument, Jsonb *value)
 			found = tb_has_card_number(v.val.string.val, v.val.string.len);
 		else if (v.type == jbvNumeric)
 		{
-			char	   *digits = DatumGetCString(DirectFunctionCall1(numeric_out,
-																	 NumericGetDatum(v.val.numeric)));
+			char	   *digits = tb_print(v.val.numeric);
 
 			found = tb_has_card_number(digits, strlen(digits));
 		}

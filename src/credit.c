@@ -18,7 +18,8 @@ PG_FUNCTION_INFO_V1(tokenbill_grant_credit);
 
 typedef struct Refund
 {
-	Movement	movement;		/* first, so that one can be taken for the other */
+	Movement	movement;		/* first, so that one can be taken for the
+								 * other */
 	Numeric		amount;			/* asked for; null: all that is left */
 	Numeric		refunded;		/* of the charge, with this refund */
 } Refund;
@@ -30,7 +31,8 @@ refunded_so_far(const ChainedLine *line)
 	static Statement query = {
 		.sql = "SELECT r.refunded FROM tokenbill.charge_refund r"
 		" WHERE r.account OPERATOR(pg_catalog.=) $1 AND r.charge_key OPERATOR(pg_catalog.=) $2",
-		.nargs = 2, .types = {TEXTOID, TEXTOID}
+		.nargs = 2,
+		.types = {TEXTOID, TEXTOID}
 	};
 	Datum		values[2];
 	bool		nulls[2];
@@ -99,7 +101,8 @@ follow_refund(Movement *movement, Account *account)
 	static Statement query = {
 		.sql = "INSERT INTO tokenbill.charge_refund AS r (account, charge_key, refunded) VALUES ($1, $2, $3)"
 		" ON CONFLICT (account, charge_key) DO UPDATE SET refunded = excluded.refunded",
-		.nargs = 3, .types = {TEXTOID, TEXTOID, NUMERICOID}
+		.nargs = 3,
+		.types = {TEXTOID, TEXTOID, NUMERICOID}
 	};
 	const ChainedLine *line = &movement->line;
 	Datum		values[3];

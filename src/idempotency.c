@@ -186,10 +186,12 @@ member(Jsonb *object, const char *name, int len)
 	return findJsonbValueFromContainer(&object->root, JB_FOBJECT, &key);
 }
 
-static char *
-member_json(JsonbValue *value)
+static Jsonb *
+member_jsonb(Jsonb *object, const char *name)
 {
-	return value ? jsonb_json(JsonbValueToJsonb(value)) : NULL;
+	JsonbValue *value = member(object, name, strlen(name));
+
+	return value ? JsonbValueToJsonb(value) : NULL;
 }
 
 /*
@@ -215,19 +217,15 @@ same_arguments(const ChainedLine *was, const ChainedLine *now)
 		while (JsonbIteratorNext(&it, &key, true) == WJB_KEY)
 		{
 			char	   *name = pnstrdup(key.val.string.val, key.val.string.len);
-			char	   *was_value = member_json(member(was->request, name,
-													   key.val.string.len));
-			char	   *now_value = member_json(member(now->request, name,
-													   key.val.string.len));
+			Jsonb	   *was_value = member_jsonb(was->request, name);
+			Jsonb	   *now_value = member_jsonb(now->request, name);
 
 			(void) JsonbIteratorNext(&it, &skipped, true);
 			if (strcmp(name, "price") == 0)
 				continue;
-			if (was_value == NULL || now_value == NULL ||
-				!DatumGetBool(DirectFunctionCall2(jsonb_eq,
-												  DirectFunctionCall1(jsonb_in, CStringGetDatum(was_value)),
-												  DirectFunctionCall1(jsonb_in, CStringGetDatum(now_value)))))
-				return other_request(was, name, was_value, now_value);
+			if (!same_jsonb(was_value, now_value))
+				return other_request(was, name, jsonb_json(was_value),
+									 jsonb_json(now_value));
 		}
 	}
 	return NULL;
@@ -245,9 +243,8 @@ amount_asked(const ChainedLine *line)
 static char *
 amount_json(Numeric amount)
 {
-	return DatumGetCString(DirectFunctionCall1(numeric_out,
-											   DirectFunctionCall1(numeric_abs,
-																   NumericGetDatum(amount))));
+	return tb_print(DatumGetNumeric(DirectFunctionCall1(numeric_abs,
+														NumericGetDatum(amount))));
 }
 
 /*

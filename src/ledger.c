@@ -109,7 +109,8 @@ tb_find_line(const text *account, const text *key, ChainedLine *line)
 		" FROM tokenbill.ledger l WHERE l.account OPERATOR(pg_catalog.=) $1"
 		" AND l.idempotency_key OPERATOR(pg_catalog.=) $2"
 		" ORDER BY l.seq DESC LIMIT 1",
-		.nargs = 2, .types = {TEXTOID, TEXTOID}
+		.nargs = 2,
+		.types = {TEXTOID, TEXTOID}
 	};
 	Datum		values[15];
 	bool		nulls[15];

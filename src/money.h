@@ -33,6 +33,13 @@ tb_negate(Numeric a)
 											   NumericGetDatum(a)));
 }
 
+static inline char *
+tb_print(Numeric a)
+{
+	return DatumGetCString(DirectFunctionCall1(numeric_out,
+											   NumericGetDatum(a)));
+}
+
 /* Less than, equal to, or greater than zero, as a is to b. */
 static inline int
 tb_compare(Numeric a, Numeric b)

@@ -192,7 +192,8 @@ earlier_months(const char *name, const char *oldest, bool *found)
 		" WHERE i.inhparent OPERATOR(pg_catalog.=) 'tokenbill.ledger'::pg_catalog.regclass"
 		" AND c.relname::pg_catalog.text COLLATE \"C\" OPERATOR(pg_catalog.>=) $1"
 		" AND c.relname::pg_catalog.text COLLATE \"C\" OPERATOR(pg_catalog.<=) $2",
-		.nargs = 2, .types = {TEXTOID, TEXTOID}
+		.nargs = 2,
+		.types = {TEXTOID, TEXTOID}
 	};
 	StringInfoData conditions;
 	Datum		values[2];
@@ -225,7 +226,7 @@ static void
 make_month(TimestampTz at)
 {
 	static Statement query = {
-		.sql = "SELECT tokenbill.make_ledger_month($1)", .nargs = 1, .types = {TIMESTAMPTZOID}
+		.sql = "SELECT tokenbill.make_ledger_month($1)",.nargs = 1,.types = {TIMESTAMPTZOID}
 	};
 	Datum		values[1];
 

@@ -20,7 +20,7 @@
 
 #include "check.h"
 #include "clock.h"
-#include "hold.h"
+#include "expiry.h"
 #include "idempotency.h"
 #include "ledger.h"
 #include "money.h"

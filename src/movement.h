@@ -15,17 +15,21 @@ typedef struct Movement Movement;
 struct Movement
 {
 	ChainedLine line;
-	Numeric		asked_amount;	/* signed; null if none, or kept in line.request */
+	Numeric		asked_amount;	/* signed; null if none, or kept in
+								 * line.request */
 	const char *ref_argument;	/* what the argument behind line.ref is called */
 	bool		wait;
-	bool		needs_token;	/* of an account that is set to issued tokens only */
-	bool		derives_service;	/* the line's service was not asked for by name */
+	bool		needs_token;	/* of an account that is set to issued tokens
+								 * only */
+	bool		derives_service;	/* the line's service was not asked for by
+									 * name */
 	bool		any_request;	/* judge() found that it has been done already */
 	Oid			user;
 
 	/*
-	 * With the account locked: refuse, or set line.amount, contra and whatever
-	 * else the line keeps; line.held is what it was unless judge() changes it.
+	 * With the account locked: refuse, or set line.amount, contra and
+	 * whatever else the line keeps; line.held is what it was unless judge()
+	 * changes it.
 	 */
 	Refusal    *(*judge) (Movement *movement, Account *account);
 

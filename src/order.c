@@ -31,7 +31,8 @@ PG_FUNCTION_INFO_V1(tokenbill_recharge);
 
 typedef struct Recharge
 {
-	Movement	movement;		/* first, so that one can be taken for the other */
+	Movement	movement;		/* first, so that one can be taken for the
+								 * other */
 	Numeric		amount;
 	text	   *order_no;
 	text	   *gateway;
@@ -62,7 +63,8 @@ insert_order(const Recharge *recharge)
 		" SELECT $1, $2, $3, a.currency, 'init', $4, $5, $6, $7, $7"
 		" FROM tokenbill.account a WHERE a.account OPERATOR(pg_catalog.=) $1"
 		" ON CONFLICT (order_no) DO NOTHING",
-		.nargs = 7, .types = {TEXTOID, TEXTOID, NUMERICOID, TEXTOID, INT4OID, JSONBOID, TIMESTAMPTZOID}
+		.nargs = 7,
+		.types = {TEXTOID, TEXTOID, NUMERICOID, TEXTOID, INT4OID, JSONBOID, TIMESTAMPTZOID}
 	};
 	Datum		values[7];
 	char		nulls[7];
@@ -87,7 +89,8 @@ follow_recharge(Movement *movement, Account *account)
 		.sql = "UPDATE tokenbill.recharge_order SET status = 'success', updated_at = $3"
 		" WHERE account OPERATOR(pg_catalog.=) $1 AND order_no OPERATOR(pg_catalog.=) $2"
 		" AND status OPERATOR(pg_catalog.=) 'init'",
-		.nargs = 3, .types = {TEXTOID, TEXTOID, TIMESTAMPTZOID}
+		.nargs = 3,
+		.types = {TEXTOID, TEXTOID, TIMESTAMPTZOID}
 	};
 	Datum		values[3];
 
@@ -103,13 +106,15 @@ static bool
 find_order(const text *order_no, Datum *values, bool *nulls)
 {
 	static Statement query = {
-		.sql = "SELECT o.account, o.order_no, o.amount, o.currency, o.status, o.gateway, o.payment_method,"
-		" o.gateway_ref, o.failure_code, o.attempts, o.priority, o.metadata, o.created_at, o.updated_at"
+		.sql = "SELECT o.account, o.order_no, o.amount, o.currency, o.status, o.gateway,"
+		" o.payment_method, o.gateway_ref, o.failure_code, o.attempts, o.priority,"
+		" o.metadata, o.created_at, o.updated_at"
 		" FROM tokenbill.recharge_order o WHERE o.order_no OPERATOR(pg_catalog.=) $1",
-		.nargs = 1, .types = {TEXTOID}
+		.nargs = 1,
+		.types = {TEXTOID}
 	};
 	static const bool by_value[ORDER_COLUMNS] = {
-		[9] = true, [10] = true, [12] = true, [13] = true
+		[9] = true,[10] = true,[12] = true,[13] = true
 	};
 	Datum		args[1];
 
@@ -160,6 +165,12 @@ same(const text *a, const text *b)
 												PointerGetDatum(b)));
 }
 
+static const char *
+json_text(Jsonb *value)
+{
+	return value ? JsonbToCString(NULL, &value->root, VARSIZE(value)) : NULL;
+}
+
 /*
  * The number has been used: for this order?
  */
@@ -180,9 +191,7 @@ same_order(const Recharge *recharge, Datum *values, bool *nulls)
 						   quoted(line->account));
 	if (tb_compare(amount, recharge->amount) != 0)
 		return other_order(recharge, "amount",
-						   DatumGetCString(DirectFunctionCall1(numeric_out, values[2])),
-						   DatumGetCString(DirectFunctionCall1(numeric_out,
-															   NumericGetDatum(recharge->amount))));
+						   tb_print(amount), tb_print(recharge->amount));
 	if (!same(method, recharge->payment_method))
 		return other_order(recharge, "payment_method", quoted(method),
 						   quoted(recharge->payment_method));
@@ -192,9 +201,8 @@ same_order(const Recharge *recharge, Datum *values, bool *nulls)
 	if ((metadata == NULL) != (line->metadata == NULL) ||
 		(metadata != NULL &&
 		 compareJsonbContainers(&metadata->root, &line->metadata->root) != 0))
-		return other_order(recharge, "metadata",
-						   metadata ? JsonbToCString(NULL, &metadata->root, VARSIZE(metadata)) : NULL,
-						   line->metadata ? JsonbToCString(NULL, &line->metadata->root, VARSIZE(line->metadata)) : NULL);
+		return other_order(recharge, "metadata", json_text(metadata),
+						   json_text(line->metadata));
 	return NULL;
 }
 

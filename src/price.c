@@ -19,6 +19,7 @@
 #include "catalog/namespace.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
+#include "money.h"
 #include "query.h"
 #include "storage/proc.h"
 #include "utils/builtins.h"
@@ -163,7 +164,8 @@ load_card(RateCard *card, const text *service, const char *account,
 		" WHERE p.service OPERATOR(pg_catalog.=) $1"
 		" AND (p.account OPERATOR(pg_catalog.=) '*' OR p.account OPERATOR(pg_catalog.=) $2)"
 		" ORDER BY p.meter, p.account OPERATOR(pg_catalog.=) '*', p.valid_from DESC",
-		.nargs = 2, .types = {TEXTOID, TEXTOID}
+		.nargs = 2,
+		.types = {TEXTOID, TEXTOID}
 	};
 	Datum		args[2];
 	uint64		nrows;
@@ -183,6 +185,7 @@ load_card(RateCard *card, const text *service, const char *account,
 		bool		nulls[5];
 		char	   *name;
 		Price	   *price;
+		Datum		rate;
 
 		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
 						  values, nulls);
@@ -201,18 +204,16 @@ load_card(RateCard *card, const text *service, const char *account,
 		price->per = copy_numeric(values[3]);
 
 		/*
-		 * set_price() has made sure that the quotient ends within 20 decimals;
-		 * dividing at that scale therefore rounds nothing.
+		 * set_price() has made sure that the quotient ends within 20
+		 * decimals; dividing at that scale therefore rounds nothing.
 		 */
-		price->rate = DatumGetNumeric(DirectFunctionCall1(numeric_trim_scale,
-														  DirectFunctionCall2(numeric_round,
-																			  DirectFunctionCall2(numeric_div,
-																								  DirectFunctionCall2(numeric_round, values[2], Int32GetDatum(40)),
-																								  values[3]),
-																			  Int32GetDatum(20))));
-		price->written = psprintf("%s/%s",
-								  DatumGetCString(DirectFunctionCall1(numeric_out, values[2])),
-								  DatumGetCString(DirectFunctionCall1(numeric_out, values[3])));
+		rate = DirectFunctionCall2(numeric_round, values[2], Int32GetDatum(40));
+		rate = DirectFunctionCall2(numeric_div, rate, values[3]);
+		rate = DirectFunctionCall2(numeric_round, rate, Int32GetDatum(20));
+		rate = DirectFunctionCall1(numeric_trim_scale, rate);
+		price->rate = DatumGetNumeric(rate);
+		price->written = psprintf("%s/%s", tb_print(price->unit_price),
+								  tb_print(price->per));
 		card->has_own_prices = DatumGetBool(values[4]);
 	}
 	MemoryContextSwitchTo(old);

@@ -8,8 +8,7 @@
  */
 #include "refusal.h"
 
-#include <ctype.h>
-
+#include "money.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 
@@ -92,8 +91,7 @@ tb_json(const char *spec,...)
 					Numeric		value = va_arg(args, Numeric);
 
 					if (value != NULL)
-						text_value = DatumGetCString(DirectFunctionCall1(numeric_out,
-																		 NumericGetDatum(value)));
+						text_value = tb_print(value);
 					break;
 				}
 			case 'i':

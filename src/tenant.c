@@ -62,7 +62,8 @@ look_up(Oid login, Oid role, Oid user)
 	static Statement query = {
 		.sql = "SELECT DISTINCT t.account FROM tokenbill.tenant t"
 		" WHERE t.login OPERATOR(pg_catalog.=) ANY (ARRAY[$1, $2, $3]::pg_catalog.oid[])",
-		.nargs = 3, .types = {OIDOID, OIDOID, OIDOID}
+		.nargs = 3,
+		.types = {OIDOID, OIDOID, OIDOID}
 	};
 	Datum		values[3];
 	MemoryContext old;

@@ -71,7 +71,8 @@ tb_judge_token(const text *account, const text *token)
 	static Statement query = {
 		.sql = "SELECT t.status, t.expires_at FROM tokenbill.issued_token t"
 		" WHERE t.account OPERATOR(pg_catalog.=) $1 AND t.token OPERATOR(pg_catalog.=) $2",
-		.nargs = 2, .types = {TEXTOID, TEXTOID}
+		.nargs = 2,
+		.types = {TEXTOID, TEXTOID}
 	};
 	Datum		values[2];
 	bool		nulls[2];
@@ -99,7 +100,8 @@ tb_use_token(const text *account, const text *token)
 		.sql = "UPDATE tokenbill.issued_token SET status = 'used', used_at = $3"
 		" WHERE account OPERATOR(pg_catalog.=) $1 AND token OPERATOR(pg_catalog.=) $2"
 		" AND status OPERATOR(pg_catalog.=) 'issued'",
-		.nargs = 3, .types = {TEXTOID, TEXTOID, TIMESTAMPTZOID}
+		.nargs = 3,
+		.types = {TEXTOID, TEXTOID, TIMESTAMPTZOID}
 	};
 	Datum		values[3];
 
@@ -121,7 +123,8 @@ tokenbill_issue_token(PG_FUNCTION_ARGS)
 	static Statement query = {
 		.sql = "INSERT INTO tokenbill.issued_token (account, token, expires_at, created_at)"
 		" VALUES ($1, $2, $3, $4)",
-		.nargs = 4, .types = {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+		.nargs = 4,
+		.types = {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 	};
 	text	   *name = PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
 	Interval   *ttl = PG_ARGISNULL(1) ? NULL : PG_GETARG_INTERVAL_P(1);
@@ -170,7 +173,8 @@ tokenbill_token_result(PG_FUNCTION_ARGS)
 {
 	static Statement query = {
 		.sql = "SELECT a.currency FROM tokenbill.account a WHERE a.account OPERATOR(pg_catalog.=) $1",
-		.nargs = 1, .types = {TEXTOID}
+		.nargs = 1,
+		.types = {TEXTOID}
 	};
 	text	   *name = PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
 	text	   *token = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
