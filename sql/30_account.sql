@@ -91,6 +91,17 @@ $function$;
 COMMENT ON FUNCTION tokenbill.create_account(text, text, numeric, boolean, jsonb) IS
 'Creates an account and returns its row; credit_limit is how far below zero its balance may go. Errors: PT409 exists, 22xxx bad argument';
 
+CREATE FUNCTION tokenbill.refuse_account(account text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+	PERFORM tokenbill.refuse('PT404', format('account "%s" does not exist', account),
+		jsonb_build_object('account', account), 'Create it with tokenbill.create_account().');
+END
+$function$;
+COMMENT ON FUNCTION tokenbill.refuse_account(text) IS 'Internal: raises that the account does not exist (PT404)';
+
 CREATE FUNCTION tokenbill.set_account_status(account text, status text) RETURNS tokenbill.account
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -106,8 +117,7 @@ BEGIN
 	END IF;
 	SELECT a.* INTO found_row FROM tokenbill.account a WHERE a.account = set_account_status.account FOR NO KEY UPDATE;
 	IF NOT FOUND OR NOT tokenbill.visible(set_account_status.account) THEN
-		PERFORM tokenbill.refuse('PT404', format('account "%s" does not exist', set_account_status.account),
-			jsonb_build_object('account', set_account_status.account), 'Create it with tokenbill.create_account().');
+		PERFORM tokenbill.refuse_account(set_account_status.account);
 	END IF;
 	IF found_row.status = 'closed' AND set_account_status.status <> 'closed' THEN
 		PERFORM tokenbill.refuse('PT409', format('account "%s" is closed', found_row.account),
@@ -142,8 +152,7 @@ BEGIN
 	END IF;
 	SELECT a.* INTO found_row FROM tokenbill.account a WHERE a.account = set_credit_limit.account FOR NO KEY UPDATE;
 	IF NOT FOUND OR NOT tokenbill.visible(set_credit_limit.account) THEN
-		PERFORM tokenbill.refuse('PT404', format('account "%s" does not exist', set_credit_limit.account),
-			jsonb_build_object('account', set_credit_limit.account), 'Create it with tokenbill.create_account().');
+		PERFORM tokenbill.refuse_account(set_credit_limit.account);
 	END IF;
 	/* lowering the limit must not do what a charge may not: leave available below zero */
 	IF set_credit_limit.credit_limit < found_row.credit_limit
@@ -183,8 +192,7 @@ BEGIN
 	WHERE a.account = set_account_policy.account AND tokenbill.visible(a.account)
 	RETURNING a.* INTO found_row;
 	IF NOT FOUND THEN
-		PERFORM tokenbill.refuse('PT404', format('account "%s" does not exist', set_account_policy.account),
-			jsonb_build_object('account', set_account_policy.account), 'Create it with tokenbill.create_account().');
+		PERFORM tokenbill.refuse_account(set_account_policy.account);
 	END IF;
 	RETURN found_row;
 END

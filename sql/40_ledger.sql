@@ -171,6 +171,11 @@ BEGIN
 		PERFORM tokenbill.refuse('PT404', format('the ledger has no month %s', to_char(first_day, 'YYYY-MM')),
 			jsonb_build_object('month', to_char(first_day, 'YYYY-MM')), 'See \d+ tokenbill.ledger for the months there are.');
 	END IF;
+	/* the sums must take in every line committed before the month is locked */
+	IF current_setting('transaction_isolation') <> 'read committed' THEN
+		PERFORM tokenbill.refuse('25001', 'a month must be sealed in a READ COMMITTED transaction',
+			jsonb_build_object('isolation', current_setting('transaction_isolation')), 'Begin another transaction.');
+	END IF;
 	IF first_day + interval '1 month' > tokenbill.clock() THEN
 		PERFORM tokenbill.refuse('PT409', format('month %s is not over', to_char(first_day, 'YYYY-MM')),
 			jsonb_build_object('month', to_char(first_day, 'YYYY-MM')), 'Seal a month after its last day, in UTC.');

@@ -32,8 +32,7 @@ BEGIN
 			jsonb_build_object('login', map_tenant.login), 'Create the login first and grant it tokenbill_app.');
 	END IF;
 	IF NOT EXISTS (SELECT FROM tokenbill.account a WHERE a.account = map_tenant.account) THEN
-		PERFORM tokenbill.refuse('PT404', format('account "%s" does not exist', map_tenant.account),
-			jsonb_build_object('account', map_tenant.account), 'Create it with tokenbill.create_account().');
+		PERFORM tokenbill.refuse_account(map_tenant.account);
 	END IF;
 	INSERT INTO tokenbill.tenant AS t (login, account) VALUES (mapped, map_tenant.account)
 	ON CONFLICT (login) DO UPDATE SET account = excluded.account;

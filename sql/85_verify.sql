@@ -30,10 +30,9 @@ BEGIN
 	PERFORM tokenbill.check_time('at', balance_at.at);
 	SELECT a.seq, a.created_at INTO hi, born FROM tokenbill.account a WHERE a.account = balance_at.account;
 	IF NOT FOUND OR NOT tokenbill.visible(balance_at.account) THEN
-		PERFORM tokenbill.refuse('PT404', format('account "%s" does not exist', balance_at.account),
-			jsonb_build_object('account', balance_at.account), 'Create it with tokenbill.create_account().');
+		PERFORM tokenbill.refuse_account(balance_at.account);
 	END IF;
-	/* the closing of the newest dropped month is where the lines that are left begin */
+	/* the newest closing not after "at" is as far back as need be looked */
 	SELECT c.seq, c.balance INTO lo, result
 	FROM tokenbill.month_closing c
 	WHERE c.account = balance_at.account AND c.closed_at <= balance_at.at
@@ -45,7 +44,7 @@ BEGIN
 		mid := (lo + hi + 1) / 2;
 		SELECT l.created_at INTO mid_time FROM tokenbill.ledger l WHERE l.account = balance_at.account AND l.seq = mid;
 		IF NOT FOUND OR mid_time > balance_at.at THEN
-			/* lines of a dropped month are older than any that are left, those after "at" newer: only the latter end up here when lo is a closing */
+			/* a line that is gone was dropped with a month that closed after "at" */
 			hi := mid - 1;
 		ELSE
 			lo := mid;

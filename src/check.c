@@ -32,6 +32,16 @@ tb_text_is(const text *value, const char *word)
 		memcmp(VARDATA_ANY(value), word, len) == 0;
 }
 
+/* Whether two texts are the same, byte by byte, or both null. */
+bool
+tb_same_text(const text *a, const text *b)
+{
+	if (a == NULL || b == NULL)
+		return a == b;
+	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
+		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
+}
+
 /* Whether value begins with this prefix. */
 bool
 tb_text_begins(const text *value, const char *prefix)

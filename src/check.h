@@ -14,6 +14,7 @@ extern Refusal *tb_check_choice(const char *argument, text *value,
 extern Refusal *tb_check_ttl(Interval *ttl, TimestampTz now,
 							 TimestampTz *expires_at);
 extern Refusal *tb_null_argument(const char *argument);
+extern bool tb_same_text(const text *a, const text *b);
 extern bool tb_text_is(const text *value, const char *word);
 extern bool tb_text_begins(const text *value, const char *prefix);
 

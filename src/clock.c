@@ -7,6 +7,7 @@
  */
 #include "clock.h"
 
+#include "setting.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
@@ -19,31 +20,15 @@ static char *clock_setting = NULL;
 /* What clock_setting says; DT_NOBEGIN while it says nothing. */
 static TimestampTz clock_fixed = DT_NOBEGIN;
 
-/*
- * timestamptz_in throws; a check hook must answer false.  Nothing but a syntax
- * error can come out of it, so there is nothing to clean up but the error.
- */
 static bool
 parse_time(const char *value, TimestampTz *result)
 {
-	MemoryContext old = CurrentMemoryContext;
-	volatile bool good = false;
+	Datum		parsed;
 
-	PG_TRY();
-	{
-		*result = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
-														  CStringGetDatum(value),
-														  ObjectIdGetDatum(InvalidOid),
-														  Int32GetDatum(-1)));
-		good = !TIMESTAMP_NOT_FINITE(*result);
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(old);
-		FlushErrorState();
-	}
-	PG_END_TRY();
-	return good;
+	if (!tb_try_input(timestamptz_in, value, &parsed))
+		return false;
+	*result = DatumGetTimestampTz(parsed);
+	return !TIMESTAMP_NOT_FINITE(*result);
 }
 
 static bool

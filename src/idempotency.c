@@ -137,36 +137,12 @@ other_request(const ChainedLine *was, const char *argument,
 					  "idempotency key was used with another %s", argument);
 }
 
-static char *
-text_json(const text *value)
-{
-	char	   *object;
-
-	if (value == NULL)
-		return NULL;
-	object = tb_json("v:t", value);
-	/* {"v": "..."}: the value is what stands between */
-	object[strlen(object) - 1] = '\0';
-	return object + strlen("{\"v\": ");
-}
-
-static bool
-same_text(const text *a, const text *b)
-{
-	if (a == NULL || b == NULL)
-		return a == b;
-	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
-		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
-}
-
-static char *
-jsonb_json(Jsonb *value)
-{
-	return value ? JsonbToCString(NULL, &value->root, VARSIZE(value)) : NULL;
-}
-
-static bool
-same_jsonb(Jsonb *a, Jsonb *b)
+/*
+ * tb_same_jsonb
+ *		Whether two documents are equal, or both null.
+ */
+bool
+tb_same_jsonb(Jsonb *a, Jsonb *b)
 {
 	if (a == NULL || b == NULL)
 		return a == b;
@@ -223,9 +199,9 @@ same_arguments(const ChainedLine *was, const ChainedLine *now)
 			(void) JsonbIteratorNext(&it, &skipped, true);
 			if (strcmp(name, "price") == 0)
 				continue;
-			if (!same_jsonb(was_value, now_value))
-				return other_request(was, name, jsonb_json(was_value),
-									 jsonb_json(now_value));
+			if (!tb_same_jsonb(was_value, now_value))
+				return other_request(was, name, tb_json_document(was_value),
+									 tb_json_document(now_value));
 		}
 	}
 	return NULL;
@@ -261,24 +237,24 @@ Refusal *
 tb_same_request(const ChainedLine *was, const ChainedLine *now,
 				const char *ref_argument)
 {
-	if (!same_text(was->kind, now->kind))
-		return other_request(was, "kind", text_json(was->kind),
-							 text_json(now->kind));
-	if (!same_text(was->ref, now->ref))
-		return other_request(was, ref_argument, text_json(was->ref),
-							 text_json(now->ref));
-	if (!same_text(was->service, now->service))
-		return other_request(was, "service", text_json(was->service),
-							 text_json(now->service));
-	if (!same_jsonb(was->usage, now->usage))
-		return other_request(was, "usage", jsonb_json(was->usage),
-							 jsonb_json(now->usage));
+	if (!tb_same_text(was->kind, now->kind))
+		return other_request(was, "kind", tb_json_string(was->kind),
+							 tb_json_string(now->kind));
+	if (!tb_same_text(was->ref, now->ref))
+		return other_request(was, ref_argument, tb_json_string(was->ref),
+							 tb_json_string(now->ref));
+	if (!tb_same_text(was->service, now->service))
+		return other_request(was, "service", tb_json_string(was->service),
+							 tb_json_string(now->service));
+	if (!tb_same_jsonb(was->usage, now->usage))
+		return other_request(was, "usage", tb_json_document(was->usage),
+							 tb_json_document(now->usage));
 	if (now->amount != NULL &&
 		tb_compare(amount_asked(was), now->amount) != 0)
 		return other_request(was, "amount", amount_json(amount_asked(was)),
 							 amount_json(now->amount));
-	if (!same_jsonb(was->metadata, now->metadata))
-		return other_request(was, "metadata", jsonb_json(was->metadata),
-							 jsonb_json(now->metadata));
+	if (!tb_same_jsonb(was->metadata, now->metadata))
+		return other_request(was, "metadata", tb_json_document(was->metadata),
+							 tb_json_document(now->metadata));
 	return same_arguments(was, now);
 }

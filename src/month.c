@@ -20,6 +20,7 @@
 #include "catalog/namespace.h"
 #include "ledger.h"
 #include "query.h"
+#include "setting.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
@@ -52,36 +53,19 @@ forget(Datum arg, Oid relid)
 		plan_valid = false;
 }
 
-/*
- * interval_in throws; a check hook must answer false.  Nothing but a syntax
- * error can come out of it, so there is nothing to clean up but the error.
- */
 static bool
 parse_window(const char *value, Window *result)
 {
-	MemoryContext old = CurrentMemoryContext;
-	volatile bool good = false;
+	Datum		parsed;
 
 	result->infinite = pg_strcasecmp(value, "infinity") == 0;
 	if (result->infinite)
 		return true;
-	PG_TRY();
-	{
-		Interval   *parsed = DatumGetIntervalP(DirectFunctionCall3(interval_in,
-																   CStringGetDatum(value),
-																   ObjectIdGetDatum(InvalidOid),
-																   Int32GetDatum(-1)));
-
-		result->length = *parsed;
-		good = parsed->time >= 0 && parsed->day >= 0 && parsed->month >= 0;
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(old);
-		FlushErrorState();
-	}
-	PG_END_TRY();
-	return good;
+	if (!tb_try_input(interval_in, value, &parsed))
+		return false;
+	result->length = *DatumGetIntervalP(parsed);
+	return result->length.time >= 0 && result->length.day >= 0 &&
+		result->length.month >= 0;
 }
 
 static bool

@@ -143,34 +143,6 @@ other_order(const Recharge *recharge, const char *argument, const char *was,
 					  "order number was used with another %s", argument);
 }
 
-static const char *
-quoted(const text *value)
-{
-	char	   *object;
-
-	if (value == NULL)
-		return NULL;
-	object = tb_json("v:t", value);
-	object[strlen(object) - 1] = '\0';
-	return object + strlen("{\"v\": ");
-}
-
-static bool
-same(const text *a, const text *b)
-{
-	if (a == NULL || b == NULL)
-		return a == b;
-	return DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID,
-												PointerGetDatum(a),
-												PointerGetDatum(b)));
-}
-
-static const char *
-json_text(Jsonb *value)
-{
-	return value ? JsonbToCString(NULL, &value->root, VARSIZE(value)) : NULL;
-}
-
 /*
  * The number has been used: for this order?
  */
@@ -184,25 +156,23 @@ same_order(const Recharge *recharge, Datum *values, bool *nulls)
 	int32		priority = DatumGetInt32(values[10]);
 	Jsonb	   *metadata = nulls[11] ? NULL : DatumGetJsonbP(values[11]);
 
-	if (!same(account, line->account))
+	if (!tb_same_text(account, line->account))
 		return other_order(recharge, "account",
 						   tb_visible_to(account, recharge->movement.user) ?
-						   quoted(account) : "null",
-						   quoted(line->account));
+						   tb_json_string(account) : "null",
+						   tb_json_string(line->account));
 	if (tb_compare(amount, recharge->amount) != 0)
 		return other_order(recharge, "amount",
 						   tb_print(amount), tb_print(recharge->amount));
-	if (!same(method, recharge->payment_method))
-		return other_order(recharge, "payment_method", quoted(method),
-						   quoted(recharge->payment_method));
+	if (!tb_same_text(method, recharge->payment_method))
+		return other_order(recharge, "payment_method", tb_json_string(method),
+						   tb_json_string(recharge->payment_method));
 	if (priority != recharge->priority)
 		return other_order(recharge, "priority", psprintf("%d", priority),
 						   psprintf("%d", recharge->priority));
-	if ((metadata == NULL) != (line->metadata == NULL) ||
-		(metadata != NULL &&
-		 compareJsonbContainers(&metadata->root, &line->metadata->root) != 0))
-		return other_order(recharge, "metadata", json_text(metadata),
-						   json_text(line->metadata));
+	if (!tb_same_jsonb(metadata, line->metadata))
+		return other_order(recharge, "metadata", tb_json_document(metadata),
+						   tb_json_document(line->metadata));
 	return NULL;
 }
 

@@ -127,6 +127,29 @@ tb_json(const char *spec,...)
 }
 
 /*
+ * tb_json_string, tb_json_document
+ *		A text as a JSON string, a jsonb as its text; null for null.  For tb_json's
+ *		type j.
+ */
+char *
+tb_json_string(const text *value)
+{
+	StringInfoData out;
+
+	if (value == NULL)
+		return NULL;
+	initStringInfo(&out);
+	escape_json(&out, text_to_cstring(value));
+	return out.data;
+}
+
+char *
+tb_json_document(Jsonb *value)
+{
+	return value ? JsonbToCString(NULL, &value->root, VARSIZE(value)) : NULL;
+}
+
+/*
  * tb_raise
  *		Raise a refusal as an error; returns if there is none.
  */

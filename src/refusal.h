@@ -22,6 +22,8 @@ typedef struct Refusal
 extern Refusal *tb_refusal(int sqlstate, const char *detail, const char *hint,
 						   const char *format,...) pg_attribute_printf(4, 5);
 extern char *tb_json(const char *spec,...);
+extern char *tb_json_string(const text *value);
+extern char *tb_json_document(Jsonb *value);
 extern void tb_raise(Refusal *refusal);
 
 #endif							/* TOKENBILL_REFUSAL_H */
