@@ -1,0 +1,138 @@
+-- Bad input: every argument of every function, each with its own error, and nothing written
+\set ECHO none
+\getenv srcdir PG_ABS_SRCDIR
+\i :srcdir/sql/setup.psql
+BEGIN;
+SELECT plan(688);
+SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
+SELECT tokenbill.create_account('a'), tokenbill.recharge('a', 1000, 'B-1'), tokenbill.set_price('llm', 'input_tokens', 1, 1000000), tokenbill.set_price('llm', 'tokens', 1, 1000000),
+	tokenbill.set_price('llm', 'seconds', 1), tokenbill.charge_amount('a', 5, 'c'), tokenbill.hold('a', 5, 'h'), tokenbill.create_account('rich') \g /dev/null
+
+-- Calls that would go through, argument by argument: what kind of value it takes.
+-- A ? after the kind: it may be null.
+CREATE TEMP TABLE argument (function text, argument text, kind text, good text);
+INSERT INTO argument VALUES
+	('create_account', 'account', 'text', '''new'''), ('create_account', 'currency', 'text', '''USD'''), ('create_account', 'metadata', 'metadata?', '''{}'''),
+	('set_account_status', 'account', 'text', '''a'''), ('set_account_status', 'status', 'word', '''frozen'''),
+	('set_credit_limit', 'account', 'text', '''a'''), ('set_credit_limit', 'credit_limit', 'limit', '7'),
+	('set_account_policy', 'account', 'text', '''a'''), ('set_account_policy', 'overflow', 'word?', '''debt'''),
+	('set_price', 'service', 'text', '''s'''), ('set_price', 'meter', 'text', '''m'''), ('set_price', 'unit_price', 'limit', '1'), ('set_price', 'per', 'amount', '1'),
+	('set_price', 'account', 'text?', '''a'''), ('set_price', 'valid_from', 'time?', '''2026-05-01'''),
+	('charge', 'account', 'text', '''a'''), ('charge', 'service', 'text', '''llm'''), ('charge', 'usage', 'usage', '''{"input_tokens": 1}'''),
+	('charge', 'idempotency_key', 'key', '''k'''), ('charge', 'on_insufficient', 'word', '''refuse'''), ('charge', 'metadata', 'metadata?', 'NULL'), ('charge', 'wait', 'boolean', 'true'),
+	('charge_tokens', 'account', 'text', '''a'''), ('charge_tokens', 'service', 'text', '''llm'''), ('charge_tokens', 'tokens', 'tokens', '1'),
+	('charge_tokens', 'idempotency_key', 'key', '''k'''), ('charge_tokens', 'on_insufficient', 'word', '''refuse'''), ('charge_tokens', 'metadata', 'metadata?', 'NULL'), ('charge_tokens', 'wait', 'boolean', 'true'),
+	('charge_amount', 'account', 'text', '''a'''), ('charge_amount', 'amount', 'amount', '1'), ('charge_amount', 'idempotency_key', 'key', '''k'''),
+	('charge_amount', 'service', 'text?', '''s'''), ('charge_amount', 'on_insufficient', 'word', '''refuse'''), ('charge_amount', 'metadata', 'metadata?', 'NULL'), ('charge_amount', 'wait', 'boolean', 'true'),
+	('quote', 'account', 'text', '''a'''), ('quote', 'service', 'text', '''llm'''), ('quote', 'usage', 'usage', '''{"input_tokens": 1}'''),
+	('hold', 'account', 'text', '''a'''), ('hold', 'amount', 'amount?', '1'), ('hold', 'idempotency_key', 'key', '''k'''), ('hold', 'ttl', 'ttl', '''1 min'''),
+	('hold', 'service', 'text?', 'NULL'), ('hold', 'metadata', 'metadata?', 'NULL'), ('hold', 'on_expiry', 'word', '''release'''), ('hold', 'wait', 'boolean', 'true'),
+	('extend_hold', 'account', 'text', '''a'''), ('extend_hold', 'hold_key', 'text', '''h'''), ('extend_hold', 'amount', 'amount?', '9'), ('extend_hold', 'ttl', 'ttl?', '''1 min'''),
+	('extend_hold', 'idempotency_key', 'key?', '''k'''), ('extend_hold', 'wait', 'boolean', 'true'),
+	('capture', 'account', 'text', '''a'''), ('capture', 'hold_key', 'text', '''h'''), ('capture', 'amount', 'amount?', '1'), ('capture', 'idempotency_key', 'key?', '''k'''),
+	('capture', 'final', 'boolean', 'true'), ('capture', 'service', 'text?', 'NULL'), ('capture', 'metadata', 'metadata?', 'NULL'), ('capture', 'wait', 'boolean', 'true'),
+	('release', 'account', 'text', '''a'''), ('release', 'hold_key', 'text', '''h'''), ('release', 'wait', 'boolean', 'true'),
+	('refund', 'account', 'text', '''a'''), ('refund', 'charge_key', 'text', '''c'''), ('refund', 'idempotency_key', 'key', '''k'''), ('refund', 'amount', 'amount?', '1'),
+	('refund', 'reason', 'text?', '''r'''), ('refund', 'metadata', 'metadata?', 'NULL'), ('refund', 'wait', 'boolean', 'true'),
+	('recharge', 'account', 'text', '''a'''), ('recharge', 'amount', 'amount', '1'), ('recharge', 'order_no', 'key', '''k'''), ('recharge', 'payment_method', 'text?', '''wire'''),
+	('recharge', 'priority', 'boolean', '1'), ('recharge', 'metadata', 'metadata?', 'NULL'), ('recharge', 'wait', 'boolean', 'true'),
+	('grant_credit', 'account', 'text', '''a'''), ('grant_credit', 'amount', 'amount', '1'), ('grant_credit', 'idempotency_key', 'key', '''k'''),
+	('grant_credit', 'reason', 'text?', '''r'''), ('grant_credit', 'metadata', 'metadata?', 'NULL'), ('grant_credit', 'wait', 'boolean', 'true'),
+	('issue_token', 'account', 'text', '''a'''), ('issue_token', 'ttl', 'ttl', '''1 min'''),
+	('token_result', 'account', 'text', '''a'''), ('token_result', 'token', 'text', '''tbt_x'''),
+	('balance_at', 'account', 'text', '''a'''), ('balance_at', 'at', 'time', '''2026-01-01'''),
+	('verify_ledger', 'account', 'text?', '''a'''), ('expire_holds', 'account', 'text?', '''a'''), ('expire_holds', 'max', 'boolean', '1'),
+	('make_ledger_month', 'at', 'time', '''2026-01-01'''), ('map_tenant', 'account', 'text', '''a'''), ('map_tenant', 'login', 'role', 'current_user');
+SELECT is_empty($$SELECT proname, a FROM (SELECT proname, unnest(proargnames[1:pronargs]) AS a FROM pg_proc WHERE pronamespace = 'tokenbill'::regnamespace
+		AND has_function_privilege('tokenbill_admin', oid, 'EXECUTE')) f
+	WHERE (proname, a) NOT IN (SELECT function, argument FROM argument)
+		AND (proname, a) NOT IN (('visible', 'account'), ('charge_batch', 'requests'), ('hold', 'usage'), ('capture', 'usage'), ('recharge', 'gateway'),
+			('grant_credit', 'expires_at'), ('grant_credit', 'priority'), ('create_account', 'credit_limit'), ('create_account', 'sandbox'), ('set_account_policy', 'tokens_only'),
+			('make_ledger_months', 'ahead'), ('seal_ledger_month', 'month'), ('drop_ledger_month', 'month'), ('unmap_tenant', 'login'))$$, 'no argument is forgotten');
+
+CREATE TEMP TABLE bad (kind text, value text, sqlstate text, what text);
+INSERT INTO bad VALUES
+	('text', '''''', '22023', 'empty'), ('text', 'repeat(''x'', 10240)', '22023', 'of 10 KB'), ('text', 'E''a\nb''', '22023', 'with a line feed'),
+	('text', 'E''\x01''', '22023', 'with a control character'), ('text', 'E''a\x7f''', '22023', 'with DEL'),
+	('key', '''''', '22023', 'empty'), ('key', 'repeat(''x'', 10240)', '22023', 'of 10 KB'), ('key', 'repeat(''x'', 256)', '22023', 'of 256 bytes'), ('key', 'E''a\nb''', '22023', 'with a line feed'),
+	('key', 'E''\x01''', '22023', 'with a control character'), ('key', '''tokenbill:x''', '22023', 'that is reserved'),
+	('word', '''''', '22023', 'empty'), ('word', '''nonsense''', '22023', 'unknown'), ('word', '''REFUSE''', '22023', 'in capitals'), ('word', 'repeat(''x'', 10240)', '22023', 'of 10 KB'),
+	('amount', '0', '22023', 'zero'), ('amount', '0.000', '22023', 'zero with decimals'), ('amount', '-1', '22023', 'negative'), ('amount', '-0.000000001', '22023', 'a little negative'),
+	('amount', '''NaN''', '22003', 'NaN'), ('amount', '''Infinity''', '22003', 'Infinity'), ('amount', '''-Infinity''', '22003', '-Infinity'),
+	('amount', '1e18', '22003', '10^18'), ('amount', 'repeat(''9'', 1000)::numeric', '22003', 'of 1000 digits'), ('amount', '(''0.'' || repeat(''1'', 1000))::numeric', '22003', 'of 1000 decimals'),
+	('amount', '1e-31', '22003', 'of 31 decimals'), ('amount', '1e100000', '22003', 'of 100,000 digits'),
+	('limit', '-1', '22023', 'negative'), ('limit', '''NaN''', '22003', 'NaN'), ('limit', '''Infinity''', '22003', 'Infinity'), ('limit', '1e18', '22003', '10^18'),
+	('limit', 'repeat(''9'', 1000)::numeric', '22003', 'of 1000 digits'), ('limit', '1e-31', '22003', 'of 31 decimals'),
+	('tokens', '-1', '22023', 'negative'), ('tokens', '1000000000000000', '22003', '10^15'), ('tokens', '9223372036854775807', '22003', 'the largest bigint'),
+	('usage', '''[]''', '22023', 'an array'), ('usage', '''5''', '22023', 'a number'), ('usage', '''"text"''', '22023', 'a string'), ('usage', '''null''', '22023', 'JSON null'),
+	('usage', '''true''', '22023', 'a boolean'), ('usage', '''{}''', '22023', 'empty'), ('usage', '''{"input_tokens": -1}''', '22023', 'with a negative count'),
+	('usage', '''{"input_tokens": 1.5}''', '22023', 'with a fractional count'), ('usage', '''{"input_tokens": 1e30}''', '22003', 'with a count of 10^30'),
+	('usage', '''{"input_tokens": 1e15}''', '22003', 'with a count of 10^15'), ('usage', '''{"input_tokens": "5"}''', '22023', 'with a count that is a string'),
+	('usage', '''{"input_tokens": null}''', '22023', 'with a count that is null'), ('usage', '''{"input_tokens": true}''', '22023', 'with a count that is a boolean'),
+	('usage', '''{"input_tokens": {}}''', '22023', 'with a count that is an object'), ('usage', '''{"input_tokens": [1]}''', '22023', 'with a count that is an array'),
+	('usage', '''{"seconds": 0.0000000001}''', '220(03|23)', 'with ten decimals'), ('usage', '''{"input_tokens": 1e100000}''', '22003', 'with a count of 100,000 digits'),
+	('usage', '''{"": 1}''', '22023', 'with a meter without a name'), ('usage', 'jsonb_build_object(repeat(''x'', 10240), 1)', '22023', 'with a meter of 10 KB'),
+	('usage', '(SELECT jsonb_object_agg(''m'' || i, 1) FROM generate_series(1, 10000) i)', '22023', 'with ten thousand meters'),
+	('metadata', '''[]''', '22023', 'an array'), ('metadata', '''5''', '22023', 'a number'), ('metadata', '''"text"''', '22023', 'a string'), ('metadata', '''null''', '22023', 'JSON null'),
+	('metadata', 'jsonb_build_object(''k'', repeat(''x'', 8300))', '22023', 'over 8 KB'), ('metadata', '(SELECT jsonb_object_agg(''k'' || i, i) FROM generate_series(1, 3000) i)', '22023', 'of many members'),
+	('ttl', '''0 s''', '22023', 'zero'), ('ttl', '''-1 min''', '22023', 'negative'), ('ttl', '''1 mon -31 days''', '22023', 'a month less its days'), ('ttl', '''1000 years''', '220(03|08|23)', 'of a thousand years'),
+	('ttl', '''178000000 years''', '220(03|08|23)', 'of more years than there are'),
+	('time', '''infinity''', '22008', 'the end of time'), ('time', '''-infinity''', '22008', 'the beginning of time'), ('time', '''1815-06-18''', '22008', 'from another century'),
+	('time', '''2100-01-01 00:00:00+00''', '22008', 'from the next century'), ('time', '''4713-01-01 BC''', '22008', 'from another era'), ('time', '''294276-12-31''', '22008', 'from the last century there is'),
+	('role', '''no such role''', '42704', 'unknown'), ('role', '''public''', '42704', 'everybody');
+INSERT INTO bad SELECT DISTINCT kind, 'NULL', '22004', 'null' FROM argument WHERE kind NOT LIKE '%?' AND kind <> 'role';
+INSERT INTO bad SELECT rtrim(kind, '?') || '?', value, sqlstate, what FROM bad WHERE value <> 'NULL' AND kind NOT LIKE '%?';
+
+CREATE FUNCTION pg_temp.call(f text, changed text, value text) RETURNS text LANGUAGE sql AS $$
+	SELECT format('SELECT * FROM tokenbill.%I(%s)', f, string_agg(format('%I => %s', argument, CASE WHEN argument = changed THEN value ELSE good END), ', '))
+	FROM argument WHERE function = f
+$$;
+-- the good calls are good: or what follows would prove nothing
+CREATE FUNCTION pg_temp.undone(statement text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE statement;
+	RAISE EXCEPTION SQLSTATE 'TB000';
+EXCEPTION WHEN OTHERS THEN
+	RETURN SQLSTATE;
+END $$;
+SELECT is(pg_temp.undone(pg_temp.call(function, NULL, NULL)), CASE function WHEN 'token_result' THEN 'PT404' ELSE 'TB000' END, function || ' with good arguments')
+FROM (SELECT DISTINCT function FROM argument) f ORDER BY function COLLATE "C";
+SELECT pg_temp.fingerprint() AS before \gset
+
+SELECT pg_temp.refused(pg_temp.call(function, argument, value), sqlstate, CASE kind WHEN 'role' THEN '{}' ELSE jsonb_build_object('argument', argument) END,
+	format('%s: %s %s', function, argument, what))
+FROM argument JOIN bad USING (kind) ORDER BY function COLLATE "C", argument COLLATE "C", what COLLATE "C";
+SELECT pg_temp.refused(pg_temp.call(function, 'account', '''nobody'''), 'PT404', '{"account": "nobody"}', function || ': unknown account')
+FROM argument WHERE argument = 'account' AND function <> 'create_account' ORDER BY function COLLATE "C";
+
+-- Usage of holds and captures; the meter is named
+SELECT pg_temp.refused(format('SELECT tokenbill.hold(''a'', NULL, ''k'', service => ''llm'', usage => %s)', value), sqlstate, '{"argument": "usage"}', 'hold: usage ' || what)
+FROM bad WHERE kind = 'usage' AND value <> 'NULL' ORDER BY what COLLATE "C";
+SELECT pg_temp.refused(format('SELECT tokenbill.capture(''a'', ''h'', service => ''llm'', usage => %s)', value), sqlstate, '{"argument": "usage"}', 'capture: usage ' || what)
+FROM bad WHERE kind = 'usage' AND value <> 'NULL' ORDER BY what COLLATE "C";
+SELECT pg_temp.refused($$SELECT tokenbill.charge('a', 'llm', '{"input_tokens": 5, "seconds": -1}', 'k')$$, '22023', '{"argument": "usage", "meter": "seconds"}', 'the meter is named');
+
+-- What no text and no JSON can be, PostgreSQL refuses itself
+SELECT is((pg_temp.error_of(format('SELECT tokenbill.charge_amount(''a'', 1, %s)', value))).sqlstate, sqlstate, 'key ' || what) FROM (VALUES
+	('E''\xff''', '22021', 'with invalid UTF-8'), ('E''\xc0\x80''', '22021', 'with an overlong NUL'), ('E''\xed\xa0\x80''', '22021', 'with a surrogate'),
+	('E''a\000b''', '22021', 'with NUL'), ('chr(0)', '54000', 'with chr(0)'), ('convert_from(''\x61ff'', ''UTF8'')', '22021', 'from invalid bytes')) v(value, sqlstate, what);
+SELECT is((pg_temp.error_of(format('SELECT tokenbill.charge_amount(''a'', 1, ''k'', metadata => %s)', value))).sqlstate, sqlstate, 'metadata ' || what) FROM (VALUES
+	('''{"k": "\u0000"}''', '22P05', 'with NUL'), ('''{"k": "\ud800"}''', '22P02', 'with half a surrogate pair'), ('''{"k": 1''', '22P02', 'cut off')) v(value, sqlstate, what);
+SELECT is((pg_temp.error_of($$SELECT tokenbill.charge_tokens('a', 'llm', 1e30, 'k')$$)).sqlstate, '22003', 'more tokens than a bigint');
+
+-- Balances have an end
+SELECT pg_temp.refused($$SELECT tokenbill.recharge('rich', 1, 'B-2'), tokenbill.recharge('rich', 999999999999999999, 'B-3')$$, '22003', '{"account": "rich"}', 'amount overflowing a balance');
+SELECT is(pg_temp.fingerprint(), :'before'::jsonb, 'nothing was written');
+SELECT tokenbill.recharge('rich', 999999999999999999, 'B-rich') \g /dev/null
+SELECT pg_temp.refused(statement, '22003', '{"account": "rich"}', what || ' overflowing a balance') FROM (VALUES
+	($$SELECT tokenbill.recharge('rich', 1, 'B-2')$$, 'a recharge'), ($$SELECT tokenbill.grant_credit('rich', 1, 'g')$$, 'a grant')) v(statement, what);
+SELECT tokenbill.charge_amount('a', 999999999999990000, 'deep', on_insufficient => 'debt') \g /dev/null
+SELECT pg_temp.refused($$SELECT tokenbill.charge_amount('a', 999999999999990000, 'deeper', on_insufficient => 'debt')$$, '22003', '{"account": "a"}', 'nor is a debt endless');
+SELECT pg_temp.refused($$SELECT tokenbill.charge('a', 'llm', '{"seconds": 999999999999999, "tokens": 1}', 'deeper', on_insufficient => 'debt') FROM tokenbill.set_price('llm', 'seconds', 999999999999999999, valid_from => '2026-03-01 11:00:00+00')$$,
+	'22003', '{}', 'a cost beyond all measure');
+SELECT matches((pg_temp.error_of(statement)).sqlstate, '^22', statement) FROM (VALUES
+	($$SET tokenbill.clock = 'nonsense'$$), ($$SET tokenbill.clock = 'infinity'$$), ($$SET tokenbill.clock = '1815-06-18'$$), ($$SET tokenbill.idempotency_window = ''$$)) v(statement);
+SELECT is_empty('SELECT * FROM tokenbill.verify_ledger()', 'all of it is sound');
+
+SELECT * FROM finish();
+ROLLBACK;

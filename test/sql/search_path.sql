@@ -1,0 +1,113 @@
+-- A hostile search_path: nothing planted in front of pg_catalog is ever called
+\set ECHO none
+\getenv srcdir PG_ABS_SRCDIR
+\i :srcdir/sql/setup.psql
+BEGIN;
+SELECT plan(340);
+-- the harness looks in pg_temp last; the victims are called with it first
+SET LOCAL search_path = pg_catalog, public, pg_temp;
+CREATE ROLE sp_admin LOGIN IN ROLE tokenbill_admin;
+CREATE SCHEMA evil;
+CREATE SEQUENCE evil.hits;
+SELECT 'pg_temp, evil, pg_catalog, public' AS evil_path \gset
+
+-- A twin of every operator and function of the types that tokenbill works with. Each
+-- leaves a mark that no rollback takes back, and fails.
+DO $do$
+DECLARE
+	types oid[] := '{text,name,numeric,int2,int4,int8,jsonb,timestamptz,timestamp,date,interval,bool,bytea,oid,regclass,regrole,text[],"char"}'::regtype[];
+	trap text := $$LANGUAGE plpgsql SET search_path = pg_catalog AS 'BEGIN PERFORM nextval(''evil.hits''); RAISE EXCEPTION ''planted'' USING ERRCODE = ''TB666''; END'$$;
+	f record;
+	n int := 0;
+BEGIN
+	FOR f IN SELECT DISTINCT oprname, oprleft, oprright, oprresult FROM pg_operator
+		WHERE (oprleft = ANY (types) OR oprleft = 0) AND oprright = ANY (types) AND oprnamespace = 'pg_catalog'::regnamespace LOOP
+		n := n + 1;
+		EXECUTE format('CREATE FUNCTION evil.op%s(%s%s) RETURNS %s %s', n, CASE WHEN f.oprleft <> 0 THEN f.oprleft::regtype || ', ' END, f.oprright::regtype, f.oprresult::regtype, trap);
+		EXECUTE format('CREATE OPERATOR evil.%s (%s RIGHTARG = %s, FUNCTION = evil.op%s)', f.oprname, CASE WHEN f.oprleft <> 0 THEN format('LEFTARG = %s,', f.oprleft::regtype) END, f.oprright::regtype, n);
+	END LOOP;
+	FOR f IN SELECT DISTINCT proname, oidvectortypes(proargtypes) AS args, proretset, CASE WHEN proallargtypes IS NULL THEN prorettype::regtype::text ELSE 'record' END AS result FROM pg_proc
+		WHERE pronamespace = 'pg_catalog'::regnamespace AND prokind = 'f' AND provariadic = 0
+			AND prorettype NOT IN (SELECT oid FROM pg_type WHERE typtype = 'p' AND typname NOT IN ('record', 'void'))
+			AND proargtypes::oid[] <@ types AND proname !~ '^(pg_|lo_|binary_upgrade|has_|row_security)' LOOP
+		n := n + 1;
+		EXECUTE format('CREATE FUNCTION evil.%I(%s) RETURNS %s %s %s', f.proname, f.args, CASE WHEN f.proretset THEN 'SETOF' END, f.result, trap);
+	END LOOP;
+	EXECUTE 'CREATE FUNCTION evil.format(text, VARIADIC text[]) RETURNS text ' || trap;
+	EXECUTE 'CREATE FUNCTION evil.jsonb_build_object(VARIADIC text[]) RETURNS jsonb ' || trap;
+	EXECUTE 'CREATE FUNCTION evil.pg_advisory_xact_lock(int4, int4) RETURNS void ' || trap;
+	EXECUTE 'CREATE FUNCTION evil.pg_advisory_xact_lock(int8) RETURNS void ' || trap;
+	EXECUTE 'CREATE FUNCTION evil.state(int8, numeric) RETURNS int8 ' || trap;
+	EXECUTE 'CREATE FUNCTION evil.state(int8) RETURNS int8 ' || trap;
+	EXECUTE 'CREATE AGGREGATE evil.sum(numeric) (SFUNC = evil.state, STYPE = int8)';
+	EXECUTE 'CREATE AGGREGATE evil.max(numeric) (SFUNC = evil.state, STYPE = int8)';
+	EXECUTE 'CREATE AGGREGATE evil.count(*) (SFUNC = evil.state, STYPE = int8)';
+	RAISE DEBUG '% planted', n;
+END $do$;
+CREATE FUNCTION evil.boom() RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog AS 'BEGIN PERFORM nextval(''evil.hits''); RAISE EXCEPTION ''planted'' USING ERRCODE = ''TB666''; END';
+-- Types and tables of the same names, in a schema and in pg_temp
+DO $do$
+DECLARE
+	t text;
+BEGIN
+	FOREACH t IN ARRAY '{text,jsonb,bytea,timestamptz,date,name,regclass,regrole,oid}'::text[] LOOP
+		EXECUTE format('CREATE DOMAIN evil.%I AS pg_catalog.%I CHECK (evil.boom())', t, t);
+		EXECUTE format('CREATE DOMAIN pg_temp.%I AS pg_catalog.%I CHECK (evil.boom())', t, t);
+	END LOOP;
+	FOR t IN SELECT relname FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind IN ('r', 'p', 'v') LOOP
+		EXECUTE format('CREATE TABLE evil.%I AS SELECT * FROM tokenbill.%I LIMIT 0', t, t);
+		EXECUTE format('CREATE TEMP TABLE %I AS SELECT * FROM tokenbill.%I LIMIT 0', t, t);
+	END LOOP;
+	FOREACH t IN ARRAY '{pg_class,pg_inherits,pg_roles,pg_namespace,pg_proc,pg_depend}'::text[] LOOP
+		EXECUTE format('CREATE TABLE evil.%I AS SELECT * FROM pg_catalog.%I LIMIT 0', t, t);
+		EXECUTE format('CREATE TEMP TABLE %I AS SELECT * FROM pg_catalog.%I LIMIT 0', t, t);
+	END LOOP;
+END $do$;
+GRANT USAGE ON SCHEMA evil TO PUBLIC;
+GRANT ALL ON ALL TABLES IN SCHEMA evil TO PUBLIC;
+GRANT ALL ON ALL TABLES IN SCHEMA pg_temp TO PUBLIC;
+
+-- The traps work: or the rest would prove nothing
+SELECT is((pg_temp.error_of(statement, path => :'evil_path')).sqlstate, 'TB666', 'planted: ' || statement) FROM (VALUES ('SELECT 1 + 1'), ('SELECT ''a''::pg_catalog.text = ''b''::pg_catalog.text'), ('SELECT 1.5 * 2.5'),
+	('SELECT lower(''A'')'), ('SELECT now()'), ('SELECT ''x''::text'), ('SELECT ''{}''::jsonb'), ('SELECT count(*) FROM pg_catalog.pg_class'), ('SELECT sum(1.5)'), ('SELECT ''{"a": 1}''::pg_catalog.jsonb -> ''a''')) v(statement);
+SELECT is((pg_temp.error_of('SELECT 1/pg_catalog.count(*) FROM account', path => :'evil_path')).sqlstate, 'TB666', 'planted tables and operators');
+SELECT last_value AS hits FROM evil.hits \gset
+
+-- Every function and view: first as the first call of a session, then with plans made under an honest path, then the other way round
+CREATE TEMP TABLE round (n int, path text, who text);
+INSERT INTO round VALUES (1, :'evil_path', 'sp_admin'), (2, 'pg_catalog, public', 'sp_admin'), (3, :'evil_path', 'sp_admin'), (4, :'evil_path', NULL), (5, 'evil, pg_temp, pg_catalog', 'sp_admin');
+CREATE TEMP TABLE victim (i int GENERATED ALWAYS AS IDENTITY, call text, sqlstate text DEFAULT '00000');
+INSERT INTO victim (call) VALUES
+	($$tokenbill.create_account('sp@', credit_limit => 5)$$), ($$tokenbill.set_credit_limit('sp@', 6)$$), ($$tokenbill.set_account_policy('sp@', 'debt', false)$$), ($$tokenbill.set_account_status('sp@', 'active')$$),
+	($$tokenbill.set_price('sp-llm', 'tokens', 0.001, valid_from => '2026-01-0@ 00:00:00+00')$$), ($$tokenbill.set_price('sp-llm', 'tokens', 0.002, 1, 'sp@')$$), ($$tokenbill.set_price('sp-llm', 'input_tokens', 2, 1000000, 'sp@')$$),
+	($$tokenbill.recharge('sp@', 100, 'sp-order-@', metadata => '{"a": [1]}')$$), ($$tokenbill.recharge('sp@', 100, 'sp-order-@', metadata => '{"a": [1]}')$$),
+	($$tokenbill.charge('sp@', 'sp-llm', '{"tokens": 5, "input_tokens": 7}', 'c1', metadata => '{"a": 1}')$$), ($$tokenbill.charge('sp@', 'sp-llm', '{"tokens": 5, "input_tokens": 7}', 'c1', metadata => '{"a": 1}')$$),
+	($$tokenbill.charge_tokens('sp@', 'sp-llm', 5, 'c2')$$), ($$tokenbill.charge_amount('sp@', 5, 'c3')$$),
+	($$tokenbill.charge_batch('[{"account": "sp@", "amount": 1, "idempotency_key": "b1"}, {"account": "sp@", "service": "sp-llm", "tokens": 1, "idempotency_key": "b2"}, {"account": "sp@", "service": "sp-llm", "usage": {"tokens": 1}, "idempotency_key": "b3"}]')$$),
+	($$tokenbill.quote('sp@', 'sp-llm', '{"tokens": 5}')$$), ($$tokenbill.hold('sp@', 5, 'h1')$$), ($$tokenbill.extend_hold('sp@', 'h1', 6, '1 hour')$$), ($$tokenbill.capture('sp@', 'h1', amount => 2, idempotency_key => 'p1', final => false)$$),
+	($$tokenbill.capture('sp@', 'h1', usage => '{"tokens": 1}', service => 'sp-llm')$$), ($$tokenbill.hold('sp@', NULL, 'h2', service => 'sp-llm', usage => '{"tokens": 5}')$$), ($$tokenbill.release('sp@', 'h2')$$),
+	($$tokenbill.hold('sp@', 1, 'h3', ttl => '1 microsecond')$$), ($$tokenbill.expire_holds('sp@')$$), ($$tokenbill.refund('sp@', 'c3', 'r1', 1)$$), ($$tokenbill.refund('sp@', 'c3', 'r2')$$), ($$tokenbill.grant_credit('sp@', 1, 'g1')$$),
+	($$tokenbill.issue_token('sp@')$$), ($$tokenbill.balance_at('sp@', '2026-03-01')$$), ($$tokenbill.verify_ledger('sp@')$$), ($$tokenbill.make_ledger_month('200@-01-01')$$), ($$tokenbill.make_ledger_months(1)$$),
+	($$tokenbill.seal_ledger_month('200@-01-01')$$), ($$tokenbill.drop_ledger_month('200@-01-01')$$), ($$tokenbill.map_tenant('sp_admin', 'sp@')$$), ($$tokenbill.unmap_tenant('sp_admin')$$), ($$tokenbill.visible('sp@')$$), ($$tokenbill.clock()$$),
+	($$tokenbill.balances$$), ($$tokenbill.statement$$), ($$tokenbill.holds$$), ($$tokenbill.recharge_orders$$), ($$tokenbill.prices$$), ($$tokenbill.usage_daily$$), ($$tokenbill.trial_balance$$), ($$tokenbill.metrics$$);
+INSERT INTO victim (call, sqlstate) VALUES
+	($$tokenbill.charge_amount('sp@', 5000, 'x')$$, 'PT402'), ($$tokenbill.charge_amount('nobody', 1, 'x')$$, 'PT404'), ($$tokenbill.charge_amount('sp@', 6, 'c3')$$, 'PT409'), ($$tokenbill.charge_amount('sp@', 1, 'tbt_x')$$, 'PT409'),
+	($$tokenbill.charge_amount('sp@', 1, '4111111111111111')$$, '22023'), ($$tokenbill.charge('sp@', 'none', '{"tokens": 5}', 'x')$$, 'PT404'), ($$tokenbill.capture('sp@', 'h1', amount => 7)$$, 'PT409'), ($$tokenbill.capture('sp@', 'none')$$, 'PT404'),
+	($$tokenbill.refund('sp@', 'c3', 'r3', 1)$$, 'PT409'), ($$tokenbill.recharge('sp@', 101, 'sp-order-@')$$, 'PT409'), ($$tokenbill.create_account('sp@')$$, 'PT409'), ($$tokenbill.create_account('x', 'usd')$$, '22023'),
+	($$tokenbill.set_price('sp-llm', 'tokens', 1, 3)$$, '22023'), ($$tokenbill.token_result('sp@', 'tbt_x')$$, 'PT404'), ($$tokenbill.balance_at('nobody', '2026-03-01')$$, 'PT404'), ($$tokenbill.drop_ledger_month('2090-01-01')$$, 'PT409'),
+	($$tokenbill.map_tenant('nobody', 'sp@')$$, '42704'), ($$tokenbill.set_credit_limit('nobody', 1)$$, 'PT404');
+-- "AS r" and a whole-row reference only: nothing of the statement itself needs an operator or a function
+SELECT is(e.sqlstate || ' ' || coalesce(e.message, ''), v.sqlstate || ' ' || CASE v.sqlstate WHEN '00000' THEN '' ELSE e.message END, format('round %s: %s', n, replace(split_part(call, '(', 1), 'tokenbill.', '')))
+FROM (SELECT * FROM round, victim ORDER BY n, i) v, LATERAL pg_temp.error_of(format('SELECT * FROM %s AS r', replace(call, '@', n::text)), who, path => path) e;
+SELECT is(last_value, :hits::bigint, 'nothing planted was called') FROM evil.hits;
+SELECT is_empty('SELECT * FROM evil.account UNION ALL SELECT * FROM pg_temp.account', 'and nothing written to planted tables');
+SELECT is_empty(format($$SELECT * FROM tokenbill.verify_ledger('sp%s')$$, n), 'sound ' || n) FROM round;
+SELECT is(count(*), count(DISTINCT (seq, kind, amount, balance, held)) * 5, 'each round did the same') FROM tokenbill.statement WHERE account LIKE 'sp_';
+
+-- Triggers under a hostile path
+SELECT is((pg_temp.error_of(statement, path => :'evil_path')).sqlstate, 'PT409', 'trigger: ' || statement) FROM (VALUES ('DELETE FROM tokenbill.ledger'), ('DELETE FROM tokenbill.hold'), ('DELETE FROM tokenbill.recharge_order'),
+	('DELETE FROM tokenbill.issued_token'), ('TRUNCATE tokenbill.ledger')) v(statement);
+SELECT is(last_value, :hits::bigint, 'nothing planted was called by a trigger') FROM evil.hits;
+
+SELECT * FROM finish();
+ROLLBACK;
