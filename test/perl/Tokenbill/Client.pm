@@ -174,6 +174,7 @@ sub send
 sub pump
 {
 	my ($self) = @_;
+	$self->_parse;
 	while (!$self->{complete} && IO::Select->new($self->{socket})->can_read(0))
 	{
 		my $got =
@@ -199,7 +200,9 @@ sub _parse
 {
 	my ($self) = @_;
 	my $answer = $self->{answer};
-	while (length $self->{in} >= 5)
+	# what comes after the end of an answer is no part of it: a server that
+	# ends sends an error then
+	while (!$self->{complete} && length $self->{in} >= 5)
 	{
 		my ($type, $length) = unpack('aN', $self->{in});
 		last if length $self->{in} < $length + 1;

@@ -20,7 +20,8 @@ use parent qw(PostgreSQL::Test::Cluster);
 use Carp;
 use Exporter qw(import);
 use Math::BigFloat;
-use PostgreSQL::Test::Utils;
+# not its assertions: they would hide the methods of that name
+use PostgreSQL::Test::Utils qw(slurp_file);
 use Test::More;
 use Time::HiRes qw(time);
 use Tokenbill::Client;

@@ -1,0 +1,334 @@
+# Who may do what, over real logins: the four roles, a login with none of them,
+# and tenants. Every function, view and table of the schema is in the matrix;
+# one that is not makes the test fail.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use JSON::PP;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Tokenbill::Server;
+
+my $server = Tokenbill::Server->new('main');
+$server->begin;
+my $admin = $server->client;
+$admin->rows($_) foreach (
+	'CREATE ROLE app LOGIN IN ROLE tokenbill_app',
+	'CREATE ROLE billing LOGIN IN ROLE tokenbill_billing',
+	'CREATE ROLE reader LOGIN IN ROLE tokenbill_reader',
+	'CREATE ROLE admin LOGIN IN ROLE tokenbill_admin',
+	'CREATE ROLE nobody LOGIN',
+	# a tenant with all that could be granted to one by mistake
+	'CREATE ROLE tenant LOGIN IN ROLE tokenbill_app, tokenbill_reader',
+	'CREATE ROLE greedy LOGIN IN ROLE tokenbill_admin',
+	# one whose login is not mapped, but the role it takes is
+	'CREATE ROLE web LOGIN NOINHERIT',
+	'CREATE ROLE web_ann IN ROLE tokenbill_app',
+	'GRANT web_ann, tokenbill_app TO web',
+	'GRANT CREATE ON SCHEMA public TO tenant, greedy, nobody',
+	"SELECT tokenbill.create_account(a, credit_limit => 10) FROM unnest('{ann,bob}'::text[]) a",
+	"SELECT tokenbill.recharge('ann', 10, 'order-1'), tokenbill.recharge('bob', 10, 'order-2')",
+	"SELECT tokenbill.set_price('gpt', 'tokens', 0.001)",
+	"SELECT tokenbill.set_price('gpt', 'tokens', 0.0007, account => 'bob')",
+	"SELECT tokenbill.charge_amount(a, 1, 'paid') FROM unnest('{ann,bob}'::text[]) a",
+	"SELECT tokenbill.hold(a, 1, 'h') FROM unnest('{ann,bob}'::text[]) a",);
+my %token = map { $_ => $admin->value('SELECT tokenbill.issue_token($1)', $_) } qw(ann bob);
+my $used = $admin->value("SELECT tokenbill.issue_token('bob')");
+$admin->value("SELECT tokenbill.charge_amount('bob', 1, \$1)", $used);
+
+# ---- the matrix: function => [ who may, a call that works ]
+my %granted = (
+	charge => [ 'app admin', "SELECT tokenbill.charge('ann', 'gpt', '{\"tokens\": 1}', '%k')" ],
+	charge_tokens => [ 'app admin', "SELECT tokenbill.charge_tokens('ann', 'gpt', 1, '%k')" ],
+	charge_amount => [ 'app admin', "SELECT tokenbill.charge_amount('ann', 0.01, '%k')" ],
+	charge_batch => [ 'app admin', "SELECT * FROM tokenbill.charge_batch('[{\"account\": \"ann\", \"amount\": 0.01, \"idempotency_key\": \"%k\"}]')" ],
+	quote => [ 'app billing admin', "SELECT * FROM tokenbill.quote('ann', 'gpt', '{\"tokens\": 1}')" ],
+	hold => [ 'app admin', "SELECT tokenbill.hold('ann', 0.01, '%k')" ],
+	extend_hold => [ 'app admin', "SELECT tokenbill.extend_hold('ann', 'h', ttl => '1 hour')" ],
+	capture => [ 'app admin', "SELECT tokenbill.capture('ann', 'h', amount => 0.01, idempotency_key => '%k', final => false)" ],
+	release => [ 'app admin', "SELECT tokenbill.release('ann', '%k')", 'PT404' ],
+	issue_token => [ 'app admin', "SELECT tokenbill.issue_token('ann')" ],
+	token_result => [ 'app admin', "SELECT tokenbill.token_result('ann', '%k')", 'PT404' ],
+	balance_at => [ 'app billing reader admin', "SELECT tokenbill.balance_at('ann', '2030-01-01')" ],
+	create_account => [ 'billing admin', "SELECT tokenbill.create_account('%k')" ],
+	recharge => [ 'billing admin', "SELECT tokenbill.recharge('ann', 1, '%k')" ],
+	refund => [ 'billing admin', "SELECT tokenbill.refund('ann', 'paid', '%k', 0.01)" ],
+	grant_credit => [ 'billing admin', "SELECT tokenbill.grant_credit('ann', 0.01, '%k')" ],
+	set_price => [ 'billing admin', "SELECT tokenbill.set_price('%k', 'tokens', 0.001)" ],
+	verify_ledger => [ 'reader admin', 'SELECT * FROM tokenbill.verify_ledger()' ],
+	set_account_status => [ 'admin', "SELECT tokenbill.set_account_status('ann', 'active')" ],
+	set_credit_limit => [ 'admin', "SELECT tokenbill.set_credit_limit('ann', 10)" ],
+	set_account_policy => [ 'admin', "SELECT tokenbill.set_account_policy('ann', overflow => 'refuse')" ],
+	expire_holds => [ 'admin', 'SELECT tokenbill.expire_holds()' ],
+	make_ledger_month => [ 'admin', "SELECT tokenbill.make_ledger_month('2031-01-01')" ],
+	make_ledger_months => [ 'admin', 'SELECT tokenbill.make_ledger_months(1)' ],
+	seal_ledger_month => [ 'admin', "SELECT tokenbill.seal_ledger_month('2001-01-01')", 'PT404' ],
+	drop_ledger_month => [ 'admin', "SELECT tokenbill.drop_ledger_month('2099-01-01')", 'PT409' ],
+	map_tenant => [ 'admin', "SELECT tokenbill.map_tenant('no such login', 'ann')", '42704' ],
+	unmap_tenant => [ 'admin', "SELECT tokenbill.unmap_tenant('no such login')" ],
+	visible => [ 'app billing reader admin', "SELECT tokenbill.visible('ann')" ],
+	clock => [ 'app billing reader admin', 'SELECT tokenbill.clock()' ],
+	check_text => [ '', "SELECT tokenbill.check_text('a', 'b', 10)" ],
+	check_amount => [ '', "SELECT tokenbill.check_amount('a', 1)" ],
+	check_metadata => [ '', "SELECT tokenbill.check_metadata('a', '{}')" ],
+	check_time => [ '', "SELECT tokenbill.check_time('a', now())" ],
+	refuse => [ '', "SELECT tokenbill.refuse('PT402', 'a', '{}', 'b')" ],
+	# triggers cannot be called by anybody
+	forward_only => [ undef ],
+	refuse_change => [ undef ],
+	forget_prices => [ undef ],
+	forget_tenants => [ undef ],);
+my %readable = (
+	balances => 'app billing reader admin',
+	statement => 'app billing reader admin',
+	holds => 'app billing reader admin',
+	recharge_orders => 'app billing reader admin',
+	prices => 'app billing reader admin',
+	usage_daily => 'reader admin',
+	trial_balance => 'reader admin',
+	metrics => 'reader admin',);
+
+is_deeply([ sort keys %granted ],
+	[ $admin->column("SELECT DISTINCT proname::text COLLATE \"C\" FROM pg_proc WHERE pronamespace = 'tokenbill'::regnamespace ORDER BY 1") ],
+	'every function of the schema is in the matrix');
+is_deeply([ sort keys %readable ],
+	[ $admin->column("SELECT relname::text COLLATE \"C\" FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind IN ('v', 'm') ORDER BY 1") ],
+	'every view of the schema is in the matrix');
+
+my $number = 0;
+foreach my $login (qw(app billing reader admin nobody))
+{
+	my $c = $server->client(user => $login);
+	foreach my $function (sort keys %granted)
+	{
+		my ($who, $call, $other) = @{ $granted{$function} };
+		next unless defined $who;
+		my $key = 'key-' . ++$number;
+		my $expected = $who =~ /\b$login\b/ ? $other || '00000' : '42501';
+		is($c->sqlstate($call =~ s/%k/$key/gr), $expected, "$login: $function() " . ($expected eq '42501' ? 'is not allowed' : 'is allowed'));
+	}
+	foreach my $view (sort keys %readable)
+	{
+		my $expected = $readable{$view} =~ /\b$login\b/ ? '00000' : '42501';
+		is($c->sqlstate("SELECT * FROM tokenbill.$view"), $expected, "$login: view $view " . ($expected eq '42501' ? 'is not readable' : 'is readable'));
+		# a simple view would be writable
+		is($c->sqlstate("DELETE FROM tokenbill.$view WHERE false") =~ /^(42501|55000)$/, 1, "$login: view $view is not writable");
+	}
+	foreach my $table ($admin->column("SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind IN ('r', 'p') ORDER BY 1"))
+	{
+		my ($column) = $admin->column('SELECT attname FROM pg_attribute WHERE attrelid = $1::regclass AND attnum = 1', $table);
+		my @denied = grep { $c->sqlstate($_) ne '42501' } (
+			"SELECT * FROM $table", "SELECT $column FROM $table", "SELECT 1 FROM $table FOR UPDATE", "INSERT INTO $table DEFAULT VALUES",
+			"UPDATE $table SET $column = $column", "DELETE FROM $table", "TRUNCATE $table", "LOCK $table IN ACCESS SHARE MODE; SELECT 1", "COPY $table TO STDOUT",
+			"CREATE TRIGGER t BEFORE INSERT ON $table FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+			"ALTER TABLE $table ADD COLUMN x int", "DROP TABLE $table");
+		is("@denied", '', "$login: table $table cannot be touched");
+	}
+	is($c->sqlstate('CREATE TABLE tokenbill.mine (a int)'), '42501', "$login: nothing can be created in the schema");
+	is($c->sqlstate('CREATE FUNCTION tokenbill.visible(text, text) RETURNS boolean LANGUAGE sql AS $$SELECT true$$'), '42501', "$login: no function either");
+	if ($login ne 'nobody')
+	{
+		is($c->sqlstate("SET tokenbill.clock = '2001-01-01'"), '42501', "$login: the clock cannot be set");
+		is($c->sqlstate("SET tokenbill.idempotency_window = '1 second'"), '42501', "$login: the window cannot be set");
+	}
+	is($c->sqlstate('ALTER EXTENSION tokenbill DROP VIEW tokenbill.balances'), '42501', "$login: the extension cannot be altered");
+	is($c->sqlstate('DROP EXTENSION tokenbill'), '42501', "$login: nor dropped");
+	$c->close;
+}
+
+# ---- a setting made before the library is loaded is not believed either
+foreach my $how (qw(startup statement))
+{
+	my $c = $server->client(user => 'app', settings => $how eq 'startup' ? { 'tokenbill.clock' => '2001-01-01 UTC' } : {});
+	$c->query("SET tokenbill.clock = '2001-01-01 UTC'") if $how eq 'statement';
+	is($c->value("SELECT tokenbill.clock() > '2020-01-01'"), 't', "the clock is not set by a $how of a login without rights");
+	is($c->value("SELECT created_at > '2020-01-01' FROM tokenbill.charge_amount('ann', 0.01, 'clock-$how')"), 't', 'and charges do not go by it');
+	$c->close;
+}
+
+# ---- nothing for PUBLIC, every privileged function pinned
+is($admin->value(<<'SQL'), '', 'nothing in the schema is granted to PUBLIC');
+SELECT coalesce(string_agg(what, ', '), '') FROM (
+	SELECT p.oid::regprocedure::text AS what FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+	WHERE p.pronamespace = 'tokenbill'::regnamespace AND a.grantee = 0
+	UNION ALL
+	SELECT c.oid::regclass::text FROM pg_class c, aclexplode(c.relacl) a
+	WHERE c.relnamespace = 'tokenbill'::regnamespace AND a.grantee = 0
+	UNION ALL
+	SELECT 'schema' FROM pg_namespace n, aclexplode(n.nspacl) a WHERE n.nspname = 'tokenbill' AND a.grantee = 0) x
+SQL
+is($admin->value(<<'SQL'), '', 'every SECURITY DEFINER function not in C has a pinned search_path');
+SELECT coalesce(string_agg(p.oid::regprocedure::text, ', '), '') FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+WHERE p.pronamespace = 'tokenbill'::regnamespace AND l.lanname <> 'c'
+	AND (p.prosecdef OR l.lanname = 'plpgsql')
+	AND NOT EXISTS (SELECT FROM unnest(p.proconfig) c WHERE c IN ('search_path=pg_catalog, pg_temp', 'search_path=""'))
+SQL
+is($admin->value(<<'SQL'), '', 'every view is a security barrier');
+SELECT coalesce(string_agg(relname, ', '), '') FROM pg_class
+WHERE relnamespace = 'tokenbill'::regnamespace AND relkind = 'v' AND NOT coalesce(reloptions, '{}') && '{security_barrier=true,security_barrier=on,security_barrier=1}'
+SQL
+is($admin->value(<<'SQL'), '', 'nothing of the extension is in pg_catalog');
+SELECT coalesce(string_agg(pg_describe_object(d.classid, d.objid, d.objsubid), ', '), '')
+FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+WHERE e.extname = 'tokenbill' AND pg_describe_object(d.classid, d.objid, d.objsubid) NOT LIKE '%tokenbill%'
+SQL
+
+# ---- objects a caller plants in front of the search_path are not used
+{
+	my $c = $server->client(user => 'app');
+	$c->query('CREATE TEMP TABLE account (account text, balance numeric)');
+	$c->query("CREATE FUNCTION pg_temp.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS 'SELECT timestamptz ''2001-01-01 UTC'''");
+	$c->query("CREATE FUNCTION pg_temp.less(numeric, numeric) RETURNS boolean LANGUAGE sql AS 'SELECT false'");
+	$c->query('CREATE OPERATOR pg_temp.< (LEFTARG = numeric, RIGHTARG = numeric, FUNCTION = pg_temp.less)');
+	$c->query('SET search_path = pg_temp, public, pg_catalog');
+	my $answer = $c->query("SELECT tokenbill.charge_amount('ann', 1000, 'planted-1')");
+	is($answer->{error}{code}, 'PT402', 'a planted operator does not make money');
+	$c->query('DROP TABLE account');
+	is($c->value("SELECT created_at > '2020-01-01' FROM tokenbill.charge_amount('ann', 0.01, 'planted-2')"), 't', 'a planted function is not called');
+	$c->close;
+}
+
+# ---- tenants
+$admin->query("SELECT tokenbill.map_tenant('tenant', 'ann')");
+$admin->query("SELECT tokenbill.map_tenant('greedy', 'ann')");
+$admin->query("SELECT tokenbill.map_tenant('web_ann', 'ann')");
+
+sub foreign_names
+{
+	my ($answer) = @_;
+	# an answer that carries bob's name or key where ann's tenant did not send it
+	return grep { defined && /bob/ } map { @$_ } @{ $answer->{rows} };
+}
+
+foreach my $login (qw(tenant greedy web))
+{
+	my $c = $server->client(user => $login);
+	$c->query('SET ROLE web_ann') if $login eq 'web';
+	foreach my $view (qw(balances statement holds recharge_orders prices usage_daily))
+	{
+		next if $login eq 'web' && $view eq 'usage_daily';
+		my $answer = $c->query("SELECT * FROM tokenbill.$view");
+		cmp_ok(scalar @{ $answer->{rows} }, '>', 0, "$login: $view shows something");
+		is(scalar(foreign_names($answer)), 0, "$login: $view shows nothing of another account");
+	}
+
+	# a cheap function of the tenant's own sees no row the view does not show
+	if ($login ne 'web')
+	{
+		$c->query('CREATE FUNCTION public.peep_' . $login . '(a text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS $$BEGIN RAISE NOTICE \'saw %\', a; RETURN true; END$$');
+		foreach my $view (qw(balances statement holds recharge_orders))
+		{
+			my $answer = $c->query("SELECT account FROM tokenbill.$view WHERE public.peep_$login(account)");
+			is(join(' ', grep { /bob/ } map { $_->{message} } @{ $answer->{notices} }), '', "$login: no peeping through $view");
+			cmp_ok(scalar @{ $answer->{notices} }, '>', 0, "$login: though the function was called");
+		}
+		# nor by an error that carries a value
+		my $answer = $c->query('SELECT account FROM tokenbill.balances WHERE account::int > 0');
+		unlike($answer->{error}{message}, qr/bob/, "$login: nor by an error");
+	}
+
+	my %foreign = (
+		charge => "SELECT tokenbill.charge('%a', 'gpt', '{\"tokens\": 1}', 'x')",
+		charge_tokens => "SELECT tokenbill.charge_tokens('%a', 'gpt', 1, 'x')",
+		charge_amount => "SELECT tokenbill.charge_amount('%a', 1, 'x')",
+		'charge_amount, used key' => "SELECT tokenbill.charge_amount('%a', 1, 'paid')",
+		quote => "SELECT * FROM tokenbill.quote('%a', 'gpt', '{\"tokens\": 1}')",
+		hold => "SELECT tokenbill.hold('%a', 1, 'x')",
+		'hold, used key' => "SELECT tokenbill.hold('%a', 1, 'h')",
+		extend_hold => "SELECT tokenbill.extend_hold('%a', 'h', ttl => '1 day')",
+		capture => "SELECT tokenbill.capture('%a', 'h')",
+		release => "SELECT tokenbill.release('%a', 'h')",
+		issue_token => "SELECT tokenbill.issue_token('%a')",
+		token_result => "SELECT tokenbill.token_result('%a', '$used')",
+		balance_at => "SELECT tokenbill.balance_at('%a', '2030-01-01')",);
+	%foreign = (
+		%foreign,
+		recharge => "SELECT tokenbill.recharge('%a', 1, 'x')",
+		refund => "SELECT tokenbill.refund('%a', 'paid', 'x')",
+		grant_credit => "SELECT tokenbill.grant_credit('%a', 1, 'x')",
+		set_price => "SELECT tokenbill.set_price('gpt', 'tokens', 0, account => '%a')",
+		set_account_status => "SELECT tokenbill.set_account_status('%a', 'frozen')",
+		set_credit_limit => "SELECT tokenbill.set_credit_limit('%a', 1000)",
+		set_account_policy => "SELECT tokenbill.set_account_policy('%a', 'debt')",) if $login eq 'greedy';
+	foreach my $what (sort keys %foreign)
+	{
+		my $answer = $c->query($foreign{$what} =~ s/%a/bob/r);
+		is($answer->{error} && $answer->{error}{code}, 'PT404', "$login: $what on another account is refused as not there");
+		# and in the very words for one that is not there
+		my $nowhere = $c->query($foreign{$what} =~ s/%a/xyz/r);
+		is_deeply([ map { ($answer->{error}{$_} // '') =~ s/bob/*/gr } qw(code message detail hint) ],
+			[ map { ($nowhere->{error}{$_} // '') =~ s/xyz/*/gr } qw(code message detail hint) ],
+			"$login: $what does not tell whether the account exists");
+	}
+	my $batch = $c->query("SELECT sqlstate, balance FROM tokenbill.charge_batch('[{\"account\": \"bob\", \"amount\": 1, \"idempotency_key\": \"x\"}, {\"account\": \"ann\", \"amount\": 0.01, \"idempotency_key\": \"batch-$login\"}]')");
+	is($batch->{rows}[0][0], 'PT404', "$login: another account in a batch is refused as not there");
+	is($batch->{rows}[0][1], undef, "$login: and nothing is said about it");
+	is($batch->{rows}[1][0], undef, "$login: its own is charged");
+
+	# a token and an order number of another account
+	my $answer = $c->query('SELECT tokenbill.charge_amount(\'ann\', 0.01, $1)', $token{bob});
+	is($answer->{error}{code}, 'PT409', "$login: a foreign token is refused");
+	unlike(join(' ', map { $answer->{error}{$_} || '' } qw(message detail hint)), qr/bob/, "$login: and its owner is not named");
+	if ($login eq 'greedy')
+	{
+		$answer = $c->query("SELECT tokenbill.recharge('ann', 10, 'order-2')");
+		is($answer->{error}{code}, 'PT409', "$login: a foreign order number is taken");
+		unlike(join(' ', map { $answer->{error}{$_} || '' } qw(message detail hint)), qr/bob/, "$login: and its owner is not named");
+		my @problems = $c->rows('SELECT * FROM tokenbill.verify_ledger()');
+		is(scalar @problems, 0, "$login: verify_ledger() is sound");
+	}
+
+	# no way out
+	if ($login eq 'web')
+	{
+		$c->query('RESET ROLE');
+		is($c->sqlstate("SELECT tokenbill.balance_at('bob', '2030-01-01')"), '42501', 'web: by itself it may nothing');
+		$c->query('SET ROLE tokenbill_app');
+		is($c->value('SELECT count(*) FROM tokenbill.balances'), $admin->value('SELECT count(*) FROM tokenbill.balances'), 'web: a role that is not mapped sees all');
+		$c->query('SET ROLE web_ann');
+		is($c->value('SELECT count(*) FROM tokenbill.balances'), 1, 'web: the mapped one does not, in the same session');
+	}
+	else
+	{
+		foreach my $role ($login eq 'tenant' ? 'tokenbill_app' : qw(tokenbill_app tokenbill_admin tokenbill_reader))
+		{
+			$c->query("SET ROLE $role");
+			is($c->value('SELECT count(*) FROM tokenbill.balances'), 1, "$login: SET ROLE $role leads nowhere");
+			is($c->sqlstate("SELECT tokenbill.charge_amount('bob', 1, 'x')"), $role eq 'tokenbill_reader' ? '42501' : 'PT404', "$login: nor to a charge");
+			$c->query('RESET ROLE');
+		}
+		is($c->sqlstate('SET SESSION AUTHORIZATION app'), '42501', "$login: nor SET SESSION AUTHORIZATION");
+		$c->query('BEGIN; DECLARE c CURSOR FOR SELECT account FROM tokenbill.balances');
+		is(join(' ', $c->column('FETCH ALL c')), 'ann', "$login: nor a cursor");
+		$c->query('ROLLBACK');
+		$c->query('PREPARE p AS SELECT account FROM tokenbill.balances');
+		is(join(' ', $c->column('EXECUTE p')), 'ann', "$login: nor a prepared statement");
+	}
+	$c->close;
+}
+
+# the same login when it is no tenant any more, with the plan it had
+{
+	my $c = $server->client(user => 'tenant');
+	$c->query('PREPARE p AS SELECT count(*) FROM tokenbill.balances');
+	is($c->value('EXECUTE p'), 1, 'a tenant sees one account');
+	$admin->query("SELECT tokenbill.unmap_tenant('tenant')");
+	cmp_ok($c->value('EXECUTE p'), '>', 1, 'unmapped, its next statement sees all');
+	$admin->query("SELECT tokenbill.map_tenant('tenant', 'bob')");
+	is($c->value('EXECUTE p'), 1, 'mapped again, one');
+	is($c->value('SELECT account FROM tokenbill.balances'), 'bob', 'the other one');
+	$c->close;
+}
+
+# a view of a tenant's own is read with the rights and the sight of its reader
+{
+	my $c = $server->client(user => 'greedy');
+	$c->query('CREATE VIEW public.through AS SELECT account FROM tokenbill.balances');
+	is(join(' ', $c->column('SELECT account FROM public.through')), 'ann', 'a view of its own shows a tenant no more');
+	$c->close;
+}
+
+$server->sound('after all that was tried');
+$server->stop;
+done_testing();
