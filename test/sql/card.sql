@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(126);
+SELECT plan(129);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('a'), tokenbill.recharge('a', 1000, 'CARD-1'), tokenbill.set_price('llm', 'tokens', 1, 1000000), tokenbill.charge_amount('a', 5, 'c'),
 	tokenbill.hold('a', 5, 'h') \g /dev/null
@@ -31,7 +31,8 @@ FROM (VALUES
 	('create_account(@)', 'account'), ('create_account(''x'', @)', 'currency'), ('set_account_status(@, ''frozen'')', 'account'), ('set_credit_limit(@, 1)', 'account'),
 	('set_account_policy(@, ''debt'')', 'account'), ('set_price(@, ''m'', 1)', 'service'), ('set_price(''s'', @, 1)', 'meter'), ('set_price(''s'', ''m'', 1, account => @)', 'account'),
 	('charge(@, ''llm'', ''{"tokens": 1}'', ''k'')', 'account'), ('charge(''a'', @, ''{"tokens": 1}'', ''k'')', 'service'), ('charge(''a'', ''llm'', ''{"tokens": 1}'', @)', 'idempotency_key'),
-	('charge(''a'', ''llm'', jsonb_build_object(@, 1), ''k'')', 'usage'),
+	('charge(''a'', ''llm'', jsonb_build_object(@, 1), ''k'')', 'usage'), ('charge(''a'', ''llm'', jsonb_build_object(''tokens'', 1, @, 0), ''k-zero'')', 'usage'),
+	('capture(''a'', ''h'', service => ''llm'', usage => jsonb_build_object(''tokens'', 1, @, 0))', 'usage'), ('hold(''a'', NULL, ''k-zero'', service => ''llm'', usage => jsonb_build_object(''tokens'', 1, @, 0))', 'usage'),
 	('charge_tokens(@, ''llm'', 1, ''k'')', 'account'), ('charge_tokens(''a'', @, 1, ''k'')', 'service'), ('charge_tokens(''a'', ''llm'', 1, @)', 'idempotency_key'),
 	('charge_amount(@, 1, ''k'')', 'account'), ('charge_amount(''a'', 1, @)', 'idempotency_key'), ('charge_amount(''a'', 1, ''k'', @)', 'service'),
 	('quote(@, ''llm'', ''{"tokens": 1}'')', 'account'), ('quote(''a'', @, ''{"tokens": 1}'')', 'service'), ('quote(''a'', ''llm'', jsonb_build_object(@, 1))', 'usage'),

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(100);
+SELECT plan(110);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('h'), tokenbill.recharge('h', 100, 'R-h') \g /dev/null
 SELECT tokenbill.set_price('llm', 'input_tokens', 2, 1000000), tokenbill.set_price('llm', 'output_tokens', 8, 1000000),
@@ -14,7 +14,7 @@ SELECT is(to_jsonb(r) - '{price,ref}'::text[], '{"account": "h", "seq": 2, "kind
 	"currency": "USD", "idempotency_key": "h1", "hold_key": "h1", "replayed": false, "created_at": "2026-03-01T12:00:00+00:00"}'::jsonb, 'the receipt of a hold') FROM tokenbill.hold('h', 30, 'h1') r;
 SELECT is(to_jsonb(v), '{"account": "h", "hold_key": "h1", "amount": 30, "captured": 0, "remaining": 30, "status": "held", "on_expiry": "release",
 	"service": null, "expires_at": "2026-03-01T12:10:00+00:00", "created_at": "2026-03-01T12:00:00+00:00",
-	"updated_at": "2026-03-01T12:00:00+00:00"}'::jsonb, 'holds shows it; it lives ten minutes') FROM tokenbill.holds v;
+	"updated_at": "2026-03-01T12:00:00+00:00"}'::jsonb, 'holds shows it; it lives ten minutes') FROM tokenbill.holds v WHERE account = 'h';
 SELECT is(pg_temp.pick(b, 'balance', 'held', 'available'), '{"balance": 100, "held": 30, "available": 70}', 'so does balances') FROM tokenbill.balances b WHERE account = 'h';
 SELECT pg_temp.refused($$SELECT tokenbill.charge_amount('h', 70.01, 'c1')$$, 'PT402', '{"required": 70.01, "available": 70, "shortfall": 0.01}',
 	'a charge cannot have what is held');
@@ -168,11 +168,32 @@ SET LOCAL tokenbill.clock = '2026-03-02 02:00:00+00';
 SELECT is(tokenbill.expire_holds('many', 2), 2::bigint, 'expire_holds at most so many');
 SELECT is(min(hold_key), 'm3', 'the oldest first') FROM tokenbill.holds WHERE account = 'many' AND status = 'held';
 SELECT is(tokenbill.expire_holds('many'), 3::bigint, 'then the rest');
+SELECT tokenbill.hold('many', 1, 'n1', ttl => '1 min'), tokenbill.hold('room', 1, 'n2', ttl => '1 min') FROM tokenbill.recharge('room', 1, 'R-room3') \g /dev/null
+SET LOCAL tokenbill.clock = '2026-03-02 02:30:00+00';
+SELECT is(tokenbill.expire_holds(max => 1000000) >= 2, true, 'without an account, those of all');
+SELECT results_eq($$SELECT hold_key COLLATE "default", status FROM tokenbill.holds WHERE hold_key IN ('n1', 'n2') ORDER BY 1$$, $$VALUES ('n1', 'expired'), ('n2', 'expired')$$, 'both of them');
 SELECT pg_temp.refused($$SELECT tokenbill.expire_holds('nobody')$$, 'PT404', '{"account": "nobody"}', 'of an unknown account');
 SELECT pg_temp.refused($$SELECT tokenbill.expire_holds(max => 0)$$, '22023', '{"argument": "max"}', 'none at most');
 SELECT tokenbill.set_account_status('e', 'frozen') \g /dev/null
 SET LOCAL tokenbill.clock = '2026-03-04 00:00:00+00';
 SELECT is(tokenbill.expire_holds('e'), 1::bigint, 'holds of a frozen account expire as well');
+
+-- An expiry that charges makes no room, and is posted by the call that sees it
+SELECT tokenbill.create_account('due'), tokenbill.recharge('due', 10, 'R-due'), tokenbill.hold('due', 6, 'd1', ttl => '1 min', on_expiry => 'charge'),
+	tokenbill.hold('due', 3, 'd2', ttl => '1 min') \g /dev/null
+SET LOCAL tokenbill.clock = '2026-03-04 01:00:00+00';
+SELECT pg_temp.refused($$SELECT tokenbill.charge_amount('due', 5, 'dc1')$$, 'PT402', '{"account": "due", "required": 5, "available": 4, "shortfall": 1}', 'what an expiry charges is gone');
+SELECT is(pg_temp.pick(r, 'balance', 'available', 'held', 'seq'), '{"balance": 0, "available": 0, "held": 0, "seq": 6}', 'what another frees can be had') FROM tokenbill.charge_amount('due', 4, 'dc1') r;
+SELECT results_eq($$SELECT kind, amount, ref FROM tokenbill.statement WHERE account = 'due' AND seq > 3 ORDER BY ref COLLATE "C"$$,
+	$$VALUES ('expiry', -6::numeric, 'd1'), ('expiry', 0, 'd2'), ('charge', -4, NULL)$$, 'both expiries come before the charge');
+SELECT is(sqlstate, 'PT402', 'an item of a batch that is refused') FROM tokenbill.charge_batch('[{"account": "due", "amount": 4, "idempotency_key": "b"}]');
+
+-- Sandbox: everything but money
+SELECT tokenbill.create_account('sand', sandbox => true), tokenbill.recharge('sand', 10, 'R-sand'), tokenbill.hold('sand', 6, 's1') \g /dev/null
+SELECT pg_temp.refused($$SELECT tokenbill.hold('sand', 5, 's2')$$, 'PT402', '{"account": "sand", "required": 5, "available": 4, "shortfall": 1}', 'a sandbox''s holds are held');
+SELECT is(pg_temp.pick(r, 'amount', 'price', 'balance', 'held'), '{"amount": 0, "price": 5, "balance": 10, "held": 0}', 'and captured for nothing') FROM tokenbill.capture('sand', 's1', amount => 5) r;
+SELECT pg_temp.refused($$SELECT tokenbill.capture('sand', 's1', amount => 5, idempotency_key => 'again')$$, 'PT409', '{"status": "captured"}', 'once');
+SELECT set_eq($$SELECT contra FROM tokenbill.statement WHERE account = 'sand' AND amount <> 0 OR account = 'sand' AND kind = 'capture'$$, ARRAY['sandbox'], 'without revenue');
 
 -- States only move forward, whoever tries
 SELECT tokenbill.hold('many', 1, 'open', ttl => '1 day') \g /dev/null
