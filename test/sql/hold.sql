@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(110);
+SELECT plan(112);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('h'), tokenbill.recharge('h', 100, 'R-h') \g /dev/null
 SELECT tokenbill.set_price('llm', 'input_tokens', 2, 1000000), tokenbill.set_price('llm', 'output_tokens', 8, 1000000),
@@ -107,6 +107,12 @@ SELECT pg_temp.refused($$SELECT tokenbill.extend_hold('h', 'ext', 1000)$$, 'PT40
 SELECT matches((pg_temp.error_of($$SELECT tokenbill.extend_hold('h', 'ext')$$)).sqlstate, '^22', 'an extension by nothing is refused');
 SELECT pg_temp.refused($$SELECT tokenbill.extend_hold('h', 'ext', ttl => '-1 hour')$$, '22023', '{"argument": "ttl"}', 'or by less than nothing');
 SELECT is(amount, -16::numeric, 'what was added is captured with the rest') FROM tokenbill.capture('h', 'ext');
+
+SELECT tokenbill.issue_token('h') AS token \gset
+SELECT tokenbill.hold('h', 3, :'token') \g /dev/null
+SELECT is((pg_temp.error_of(format('SELECT 1 / replayed::int FROM tokenbill.extend_hold(''h'', %L, 3)', :'token'))).sqlstate, '00000', 'a hold made with a token is extended to what it is: a replay');
+SELECT is(pg_temp.pick(r, 'replayed', 'held'), '{"replayed": false, "held": 4}', 'or further') FROM tokenbill.extend_hold('h', :'token', 4) r;
+SELECT tokenbill.release('h', :'token') \g /dev/null
 
 -- More than was held
 SELECT tokenbill.create_account('o'), tokenbill.recharge('o', 20, 'R-o') \g /dev/null

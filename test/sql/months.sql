@@ -4,7 +4,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(65);
+SELECT plan(68);
 SET LOCAL tokenbill.idempotency_window = '30 days';
 SET LOCAL tokenbill.clock = '2001-01-31 23:59:59.999999+00';
 CREATE TEMP VIEW months AS SELECT inhrelid::regclass::text AS month FROM pg_inherits WHERE inhparent = 'tokenbill.ledger'::regclass AND inhrelid::regclass::text < 'tokenbill.ledger_2002_01';
@@ -96,6 +96,16 @@ SELECT is(balance, 50::numeric, 'an account all of whose lines are gone has its 
 SELECT is(pg_temp.pick(r, 'seq', 'balance'), '{"seq": 2, "balance": 49}', 'and goes on from there') FROM tokenbill.charge_amount('m2', 1, 'may') r;
 SELECT pg_temp.refused($$SELECT tokenbill.refund('m1', 'jan', 'r1')$$, 'PT404', '{"account": "m1", "charge_key": "jan"}', 'a charge that is gone is not refunded');
 SELECT is(replayed, false, 'a key that may be forgotten is') FROM tokenbill.charge_amount('m2', 2, 'may2');
+
+-- A key whose time is over is a new key: what belonged to the old request is not counted again
+SET LOCAL tokenbill.clock = '2001-08-01 00:00:00+00';
+SELECT tokenbill.create_account('reuse', 'MON', credit_limit => 100), tokenbill.charge_amount('reuse', 10, 'again'), tokenbill.refund('reuse', 'again', 'r1'),
+	tokenbill.hold('reuse', 5, 'hold again'), tokenbill.release('reuse', 'hold again') \g /dev/null
+SET LOCAL tokenbill.clock = '2001-10-15 00:00:00+00';
+SELECT is(pg_temp.pick(r, 'replayed', 'amount', 'seq'), '{"replayed": false, "amount": -7, "seq": 5}', 'a key used again after its window') FROM tokenbill.charge_amount('reuse', 7, 'again') r;
+SELECT is((pg_temp.error_of($$SELECT tokenbill.refund('reuse', 'again', 'r2', 7.01)$$)).detail, '{"account": "reuse", "charge_key": "again", "charged": 7, "refunded": 0, "refundable": 7, "requested": 7.01}',
+	'is refunded as the new charge it is');
+SELECT pg_temp.refused($$SELECT tokenbill.hold('reuse', 5, 'hold again')$$, 'PT409', '{"account": "reuse"}', 'holds are kept for ever, and so are their keys');
 
 -- February is sealed by dropping it; a hold made there is still captured
 SELECT is(tokenbill.drop_ledger_month('2001-02-01'), 2::bigint, 'February');
