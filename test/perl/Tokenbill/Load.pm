@@ -289,7 +289,7 @@ sub check
 			push @wrong, "$id is not what was acknowledged: " . join(' ', map { "$_=$receipt->{$_}/$there{$id}{$_}" } @fields);
 		}
 		my $account = $receipt->{account};
-		$sum{$account} = decimal(0) unless $sum{$account};
+		$sum{$account} = decimal(0) unless defined $sum{$account};
 		$sum{$account}->badd(decimal($receipt->{amount}));
 	}
 	foreach my $id (sort keys %there)
@@ -301,7 +301,7 @@ sub check
 	{
 		next if $except{ $row->{account} };
 		my $expected = decimal($row->{paid});
-		$expected->badd($sum{ $row->{account} }) if $sum{ $row->{account} };
+		$expected->badd($sum{ $row->{account} }) if defined $sum{ $row->{account} };
 		push @wrong, "$row->{account} has $row->{balance}, not $expected" unless equal_decimals($row->{balance}, $expected->bstr);
 	}
 	push @wrong, @{ $self->{surprises} };

@@ -164,8 +164,8 @@ sub _effect
 		{
 			if (defined $request->{amount})
 			{
-				$held = decimal($request->{amount})->bsub($hold->{amount});
 				$hold->{amount} = decimal($request->{amount});
+				$held = _left($hold)->bsub($left);
 			}
 		}
 		elsif ($kind eq 'capture')
@@ -268,7 +268,7 @@ sub compare
 			}
 			$state{available} = $available;
 			$state{credit_limit} = $line->{credit_limit};
-			$contra{ $line->{contra} } = decimal(0) unless $contra{ $line->{contra} };
+			$contra{ $line->{contra} } = decimal(0) unless defined $contra{ $line->{contra} };
 			$contra{ $line->{contra} }->bsub($amount);
 			push @times, [ $line->{created_at}, $state{balance}->bstr ];
 		}
@@ -302,7 +302,7 @@ sub compare
 	foreach my $row ($client->rows("SELECT ledger_account, sum(amount) AS amount FROM tokenbill.trial_balance WHERE ledger_account NOT LIKE 'customers%' GROUP BY 1"))
 	{
 		push @$wrong, "trial balance: $row->{ledger_account} has $row->{amount}"
-		  unless $contra{ $row->{ledger_account} } && equal_decimals($row->{amount}, $contra{ $row->{ledger_account} }->bstr);
+		  unless defined $contra{ $row->{ledger_account} } && equal_decimals($row->{amount}, $contra{ $row->{ledger_account} }->bstr);
 	}
 	foreach my $replay (@{ $self->{replay} })
 	{
