@@ -34,12 +34,12 @@ my @accounts = map { "account-$_" } 1 .. 6;
 my $load = Tokenbill::Load->new(accounts => \@accounts, clients => 8);
 my $month = 2;
 my $found = 0;
-foreach my $round (1 .. 6)
+foreach my $round (1 .. 8)
 {
 	my $way = ('a backend', 'immediate', 'everything')[ $round % 3 ];
 	# each round begins a month, and some end while it is being made
 	my $clock = sprintf('2026-%02d-10 12:00:00+00', $month++);
-	my $enough = $load->answers + ($round > 3 ? int(rand(20)) : 150 + int(rand(150)));
+	my $enough = $load->answers + ($round > 4 ? int(rand(20)) : 150 + int(rand(150)));
 	$load->connect($server, clock => $clock);
 	my $killed = 0;
 	$load->run(

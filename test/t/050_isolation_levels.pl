@@ -25,7 +25,7 @@ $client->query("SELECT tokenbill.set_price('gpt', 'tokens', 0.000001)");
 # The work: transactions of one to three steps, their accounts in order. Many
 # are given to two clients, as happens when an application retries in haste.
 my @work;
-foreach my $number (1 .. 260)
+foreach my $number (1 .. 400)
 {
 	my @steps;
 	foreach my $account (sort(map { $accounts[ rand @accounts ] } 1 .. 1 + int(rand(3))))

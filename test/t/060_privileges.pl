@@ -73,6 +73,7 @@ my %granted = (
 	check_amount => [ '', "SELECT tokenbill.check_amount('a', 1)" ],
 	check_metadata => [ '', "SELECT tokenbill.check_metadata('a', '{}')" ],
 	check_time => [ '', "SELECT tokenbill.check_time('a', now())" ],
+	refuse_account => [ '', "SELECT tokenbill.refuse_account('a')" ],
 	refuse => [ '', "SELECT tokenbill.refuse('PT402', 'a', '{}', 'b')" ],
 	# triggers cannot be called by anybody
 	forward_only => [ undef ],

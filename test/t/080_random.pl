@@ -16,7 +16,7 @@ use Tokenbill::Model;
 use Tokenbill::Server qw(seed decimal equal_decimals);
 
 seed();
-my $wanted = $ENV{TB_RANDOM_REQUESTS} || 2500;
+my $wanted = $ENV{TB_RANDOM_REQUESTS} || 5000;
 
 my $server = Tokenbill::Server->new('main');
 $server->begin;
