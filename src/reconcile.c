@@ -1,0 +1,95 @@
+/*
+ * reconcile.c
+ *	  Do the tables beside the ledger agree with it?
+ *
+ * Whoever runs this may have any search_path, so every operator is named with
+ * its schema, and whatever looks one up by itself (IN, IS DISTINCT FROM, USING,
+ * NULLIF) is not used.
+ */
+#include "verify.h"
+
+/* A problem that a statement has found: the columns of tokenbill.problem. */
+static void
+take_problem(void *state, TupleTableSlot *slot)
+{
+	Findings   *findings = state;
+
+	tuplestore_putvalues(findings->store, findings->desc, slot->tts_values,
+						 slot->tts_isnull);
+}
+
+/*
+ * tb_reconcile
+ *		Report every hold, recharge order, refund and issued token that does not
+ *		agree with the lines of the stream's account, or of all.  Needs SPI.
+ *
+ * The stream's BEGIN is the beginning of the oldest month that there is: lines
+ * of what is older may have gone.
+ */
+void
+tb_reconcile(Stream *stream, Findings *findings)
+{
+	tb_stream(stream,
+			  "SELECT COALESCE(a.account, h.account), NULL::pg_catalog.int8, 'hold'::pg_catalog.text,"
+			  " pg_catalog.jsonb_build_object('expected', COALESCE(h.held, 0), 'found', a.held)"
+			  " FROM (SELECT * FROM tokenbill.account a WHERE" OF_ACCOUNT("a.account") ") a"
+			  " FULL JOIN (SELECT h.account, "
+			  SUM_OF("pg_catalog.numeric_larger(h.amount OPERATOR(pg_catalog.-) h.captured, 0)")
+			  " AS held FROM tokenbill.hold h WHERE h.status OPERATOR(pg_catalog.=) 'held' AND"
+			  OF_ACCOUNT("h.account") " GROUP BY h.account) h"
+			  " ON h.account OPERATOR(pg_catalog.=) a.account"
+			  " WHERE (a.held OPERATOR(pg_catalog.=) COALESCE(h.held, 0)) IS NOT TRUE",
+			  take_problem, findings);
+
+	/* the ledger is read once for the three tables whose rows it proves */
+	tb_stream(stream,
+			  "WITH l AS MATERIALIZED ("
+			  "  SELECT l.account, l.seq, l.kind, l.amount, l.contra, l.idempotency_key, l.ref"
+			  "  FROM tokenbill.ledger l WHERE" OF_ACCOUNT("l.account")
+			  "  AND (l.kind OPERATOR(pg_catalog.=) 'recharge' OR l.kind OPERATOR(pg_catalog.=) 'refund'"
+			  "  OR pg_catalog.starts_with(l.idempotency_key, '" TB_TOKEN_PREFIX "'))),"
+			  " dropped AS MATERIALIZED ("
+			  "  SELECT EXISTS (SELECT FROM tokenbill.month_total t WHERE t.dropped_at IS NOT NULL) AS some)"
+
+			  " SELECT COALESCE(o.account, x.account), x.seq, 'order',"
+			  " pg_catalog.jsonb_build_object('order_no', COALESCE(o.order_no, x.ref), 'status', o.status, 'currency', o.currency,"
+			  "  'expected', o.amount, 'found', x.amount, 'lines', COALESCE(x.lines, 0))"
+			  " FROM (SELECT o.*, a.currency AS account_currency FROM tokenbill.recharge_order o"
+			  "  LEFT JOIN tokenbill.account a ON a.account OPERATOR(pg_catalog.=) o.account"
+			  "  WHERE" OF_ACCOUNT("o.account") ") o"
+			  " FULL JOIN (SELECT l.account, l.ref, pg_catalog.max(l.seq) AS seq, pg_catalog.count(*) AS lines, "
+			  SUM_OF("l.amount") " AS amount FROM l WHERE l.kind OPERATOR(pg_catalog.=) 'recharge'"
+			  "  GROUP BY l.account, l.ref) x"
+			  " ON x.account OPERATOR(pg_catalog.=) o.account AND x.ref OPERATOR(pg_catalog.=) o.order_no"
+			  " WHERE (CASE WHEN o.order_no IS NULL OR o.currency OPERATOR(pg_catalog.<>) o.account_currency THEN false"
+			  "  WHEN NOT o.status OPERATOR(pg_catalog.=) ANY (ARRAY['success', 'partially_refunded', 'refunded', 'disputed'])"
+			  "   THEN x.lines IS NULL"
+			  "  WHEN x.lines IS NULL THEN o.created_at OPERATOR(pg_catalog.<) $2"
+			  "  ELSE x.lines OPERATOR(pg_catalog.=) 1 AND x.amount OPERATOR(pg_catalog.=) o.amount"
+			  "  END) IS NOT TRUE"
+
+			  " UNION ALL"
+			  " SELECT COALESCE(r.account, x.account), x.seq, 'refund',"
+			  " pg_catalog.jsonb_build_object('charge_key', COALESCE(r.charge_key, x.ref),"
+			  "  'expected', COALESCE(x.amount, 0), 'found', COALESCE(r.refunded, 0))"
+			  " FROM (SELECT * FROM tokenbill.charge_refund r WHERE" OF_ACCOUNT("r.account") ") r"
+			  " FULL JOIN (SELECT l.account, l.ref, pg_catalog.max(l.seq) AS seq, " SUM_OF("l.amount") " AS amount,"
+			  "  pg_catalog.bool_or(l.contra OPERATOR(pg_catalog.=) 'sandbox') AS sandbox"
+			  "  FROM l WHERE l.kind OPERATOR(pg_catalog.=) 'refund' GROUP BY l.account, l.ref) x"
+			  " ON x.account OPERATOR(pg_catalog.=) r.account AND x.ref OPERATOR(pg_catalog.=) r.charge_key"
+			  " CROSS JOIN dropped"
+			  " WHERE (CASE WHEN x.sandbox THEN true"
+			  "  WHEN dropped.some THEN r.refunded OPERATOR(pg_catalog.>=) COALESCE(x.amount, 0)"
+			  "  ELSE r.refunded OPERATOR(pg_catalog.=) COALESCE(x.amount, 0) END) IS NOT TRUE"
+
+			  " UNION ALL"
+			  " SELECT t.account, x.seq, 'token', pg_catalog.jsonb_build_object('token', t.token, 'status', t.status,"
+			  "  'expected', CASE WHEN x.seq IS NULL THEN 'a line' ELSE 'used' END)"
+			  " FROM tokenbill.issued_token t LEFT JOIN l x"
+			  " ON x.account OPERATOR(pg_catalog.=) t.account AND x.idempotency_key OPERATOR(pg_catalog.=) t.token"
+			  " CROSS JOIN dropped"
+			  " WHERE" OF_ACCOUNT("t.account")
+			  " AND CASE WHEN x.seq IS NULL THEN t.status OPERATOR(pg_catalog.=) 'used' AND NOT dropped.some"
+			  "  ELSE t.status OPERATOR(pg_catalog.<>) 'used' END",
+			  take_problem, findings);
+}
