@@ -3,10 +3,11 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(708);
+SELECT plan(754);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('a'), tokenbill.recharge('a', 1000, 'B-1'), tokenbill.set_price('llm', 'input_tokens', 1, 1000000), tokenbill.set_price('llm', 'tokens', 1, 1000000),
-	tokenbill.set_price('llm', 'seconds', 1), tokenbill.charge_amount('a', 5, 'c'), tokenbill.hold('a', 5, 'h'), tokenbill.create_account('rich') \g /dev/null
+	tokenbill.set_price('llm', 'seconds', 1), tokenbill.charge_amount('a', 5, 'c'), tokenbill.hold('a', 5, 'h'), tokenbill.create_account('rich'),
+	tokenbill.hold('a', 1, 'done'), tokenbill.capture('a', 'done', usage => '{"tokens": 1}', service => 'llm'), tokenbill.charge('a', 'llm', '{"tokens": 1}', 'done 2') \g /dev/null
 
 -- Calls that would go through, argument by argument: what kind of value it takes.
 -- A ? after the kind: it may be null.
@@ -110,6 +111,11 @@ FROM argument WHERE argument = 'account' AND function <> 'create_account' ORDER 
 SELECT pg_temp.refused(format('SELECT tokenbill.hold(''a'', NULL, ''k'', service => ''llm'', usage => %s)', value), sqlstate, '{"argument": "usage"}', 'hold: usage ' || what)
 FROM bad WHERE kind = 'usage' AND value <> 'NULL' ORDER BY what COLLATE "C";
 SELECT pg_temp.refused(format('SELECT tokenbill.capture(''a'', ''h'', service => ''llm'', usage => %s)', value), sqlstate, '{"argument": "usage"}', 'capture: usage ' || what)
+FROM bad WHERE kind = 'usage' AND value <> 'NULL' ORDER BY what COLLATE "C";
+-- What is malformed is said before anything else, also of a key or a hold that has been used
+SELECT pg_temp.refused(format('SELECT tokenbill.capture(''a'', ''done'', service => ''llm'', usage => %s)', value), sqlstate, '{"argument": "usage"}', 'capture again: usage ' || what)
+FROM bad WHERE kind = 'usage' AND value <> 'NULL' ORDER BY what COLLATE "C";
+SELECT pg_temp.refused(format('SELECT tokenbill.charge(''a'', ''llm'', %s, ''done 2'')', value), sqlstate, '{"argument": "usage"}', 'charge again: usage ' || what)
 FROM bad WHERE kind = 'usage' AND value <> 'NULL' ORDER BY what COLLATE "C";
 SELECT pg_temp.refused($$SELECT tokenbill.charge('a', 'llm', '{"input_tokens": 5, "seconds": -1}', 'k')$$, '22023', '{"argument": "usage", "meter": "seconds"}', 'the meter is named');
 

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(95);
+SELECT plan(96);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 CREATE ROLE tt_tenant LOGIN IN ROLE tokenbill_app, tokenbill_billing, tokenbill_reader;
 CREATE ROLE tt_ops LOGIN IN ROLE tokenbill_app, tokenbill_billing, tokenbill_reader;
@@ -91,7 +91,8 @@ SELECT is((pg_temp.error_of($$SELECT tokenbill.recharge('mine', 1, 'secret-o')$$
 SELECT is(balance, 775::numeric, 'their balance') FROM tokenbill.balances WHERE account = 'theirs';
 SET LOCAL session_replication_role = replica;
 UPDATE tokenbill.account SET balance = balance + 1 WHERE account = 'theirs';
-SELECT is(pg_temp.rows_as('SELECT * FROM tokenbill.verify_ledger()', 'tt_tenant'), '[]', 'verify_ledger: only its own problems');
+SELECT pg_temp.refused('SELECT * FROM tokenbill.verify_ledger()', '42501', '{"argument": "account"}', 'verify_ledger: not the whole ledger', 'tt_tenant');
+SELECT is(pg_temp.rows_as('SELECT * FROM tokenbill.verify_ledger(''mine'')', 'tt_tenant'), '[]', 'but its own account, which is sound');
 SELECT isnt_empty($$SELECT * FROM tokenbill.verify_ledger('theirs')$$, 'which others have');
 UPDATE tokenbill.account SET balance = balance - 1 WHERE account = 'theirs';
 SET LOCAL session_replication_role = origin;
