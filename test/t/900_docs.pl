@@ -234,6 +234,25 @@ for my $code (sort keys %raised)
 	like($part->{Errors} // '', qr/^\| `$code` \|/m, "reference: error $code (in $raised{$code})");
 }
 
+# What verify_ledger() may find is explained, and nothing that it never says
+{
+	my $text = sections(page('docs/operations.md'), 2)->{'When verify_ledger() finds something'} // '';
+	my %explained = map { $_ => 1 } @{ first_column($text) };
+	my $source = join '', map { page($_) } glob('src/*.c');
+	cmp_ok(scalar(keys %explained), '>', 10, 'operations: the codes of verify_ledger()');
+	for my $code (sort keys %explained)
+	{
+		ok($source =~ /(["'])\Q$code\E\1/, "operations: verify_ledger() can say $code");
+	}
+	my ($said) = rows(<<'SQL');
+SELECT col_description(t.typrelid, 3) FROM pg_type t WHERE t.oid = 'tokenbill.problem'::regtype
+SQL
+	for my $code (map { split /, / } $said->[0] =~ /((?:\w+, )*\w+):/g)
+	{
+		ok($explained{$code}, "operations: $code is explained");
+	}
+}
+
 # Links
 
 sub anchors
