@@ -33,6 +33,7 @@ CREATE TABLE tokenbill.account (
 ) WITH (fillfactor = 70);
 
 COMMENT ON TABLE tokenbill.account IS 'One row an account: its balance, derived from the ledger, and its settings';
+COMMENT ON COLUMN tokenbill.account.created_at IS 'When it was made';
 COMMENT ON COLUMN tokenbill.account.account IS 'Name of the account, chosen by the application';
 COMMENT ON COLUMN tokenbill.account.balance IS 'Sum of the amounts of its ledger lines, in currency';
 COMMENT ON COLUMN tokenbill.account.held IS 'What its open holds reserve, in currency';
@@ -46,6 +47,16 @@ COMMENT ON COLUMN tokenbill.account.tokens_only IS 'Charges and holds need a key
 COMMENT ON COLUMN tokenbill.account.overflow IS 'Capture of more than was held: refuse or debt';
 COMMENT ON COLUMN tokenbill.account.currency IS 'Currency of all its amounts; never changes';
 COMMENT ON COLUMN tokenbill.account.metadata IS 'The application''s own notes, a JSON object of at most 8 KB';
+
+/*
+ * Closed is closed, whoever tries: accounts are not deleted, and do not open
+ * again.  An AFTER trigger, and only on this column: what every charge rewrites
+ * must not go through it.
+ */
+CREATE TRIGGER no_delete BEFORE DELETE ON tokenbill.account
+FOR EACH ROW EXECUTE FUNCTION tokenbill.forward_only();
+CREATE TRIGGER forward_only AFTER UPDATE OF status ON tokenbill.account
+FOR EACH ROW EXECUTE FUNCTION tokenbill.forward_only('active>frozen', 'frozen>active', 'active>closed', 'frozen>closed');
 
 SELECT pg_catalog.pg_extension_config_dump('tokenbill.account', '');
 
@@ -111,7 +122,8 @@ DECLARE
 	found_row tokenbill.account;
 BEGIN
 	PERFORM tokenbill.check_text('account', set_account_status.account, 128);
-	IF set_account_status.status IS NULL OR set_account_status.status NOT IN ('active', 'frozen', 'closed') THEN
+	PERFORM tokenbill.check_text('status', set_account_status.status, 16);
+	IF set_account_status.status NOT IN ('active', 'frozen', 'closed') THEN
 		PERFORM tokenbill.refuse('22023', 'status must be active, frozen or closed', '{"argument": "status"}',
 			'A frozen account can be credited, not charged; a closed one neither.');
 	END IF;

@@ -31,6 +31,7 @@ CREATE TABLE tokenbill.ledger (
 ) PARTITION BY RANGE (created_at);
 
 COMMENT ON TABLE tokenbill.ledger IS 'Append-only record of every movement, one partition a month (ledger_YYYY_MM, UTC)';
+COMMENT ON COLUMN tokenbill.ledger.account IS 'Name of the account';
 COMMENT ON COLUMN tokenbill.ledger.seq IS 'Number of the line within its account: 1, 2, 3 ... without gaps';
 COMMENT ON COLUMN tokenbill.ledger.created_at IS 'When it was posted; never goes back within an account';
 COMMENT ON COLUMN tokenbill.ledger.kind IS 'charge, recharge, hold, extend, capture, release, expiry, refund, grant, adjustment or clawback';
@@ -81,6 +82,13 @@ CREATE TABLE tokenbill.month_closing (
 	PRIMARY KEY (account, month)
 );
 COMMENT ON TABLE tokenbill.month_closing IS 'Where each account stood at the end of a sealed month: its last line''s number, balances, time and hash';
+COMMENT ON COLUMN tokenbill.month_closing.account IS 'Name of the account';
+COMMENT ON COLUMN tokenbill.month_closing.month IS 'First day of the month, UTC';
+COMMENT ON COLUMN tokenbill.month_closing.seq IS 'Number of the last line';
+COMMENT ON COLUMN tokenbill.month_closing.balance IS 'Balance after it';
+COMMENT ON COLUMN tokenbill.month_closing.held IS 'Total of the open holds after it';
+COMMENT ON COLUMN tokenbill.month_closing.closed_at IS 'Time of it';
+COMMENT ON COLUMN tokenbill.month_closing.hash IS 'Hash of it: where the chain goes on';
 SELECT pg_catalog.pg_extension_config_dump('tokenbill.month_closing', '');
 
 CREATE TABLE tokenbill.month_total (
@@ -94,6 +102,13 @@ CREATE TABLE tokenbill.month_total (
 	PRIMARY KEY (month, currency, contra)
 );
 COMMENT ON TABLE tokenbill.month_total IS 'Sum of the ledger amounts of a sealed month by currency and contra account';
+COMMENT ON COLUMN tokenbill.month_total.month IS 'First day of the month, UTC';
+COMMENT ON COLUMN tokenbill.month_total.currency IS '- for a month without lines';
+COMMENT ON COLUMN tokenbill.month_total.contra IS 'The other side of the double entry';
+COMMENT ON COLUMN tokenbill.month_total.amount IS 'Sum of the ledger amounts';
+COMMENT ON COLUMN tokenbill.month_total.lines IS 'How many lines there were';
+COMMENT ON COLUMN tokenbill.month_total.sealed_at IS 'When the month was sealed';
+COMMENT ON COLUMN tokenbill.month_total.dropped_at IS 'When its lines were dropped; null while they are there';
 SELECT pg_catalog.pg_extension_config_dump('tokenbill.month_total', '');
 
 /*
@@ -203,8 +218,9 @@ BEGIN
 		'FROM tokenbill.%I l JOIN tokenbill.account a ON a.account = l.account GROUP BY a.currency, l.contra '
 		'UNION ALL SELECT %L::date, ''-'', ''-'', 0, 0, tokenbill.clock() WHERE NOT EXISTS (SELECT FROM tokenbill.%I)',
 		first_day, leaf, first_day, leaf);
+	/* for each row: a statement's trigger would not see rows that come through the parent */
 	EXECUTE format('CREATE TRIGGER sealed BEFORE INSERT ON tokenbill.%I '
-		'FOR EACH STATEMENT EXECUTE FUNCTION tokenbill.refuse_change()', leaf);
+		'FOR EACH ROW EXECUTE FUNCTION tokenbill.refuse_change()', leaf);
 	RETURN accounts;
 END
 $function$;
@@ -239,7 +255,7 @@ BEGIN
 			jsonb_build_object('month', to_char(first_day, 'YYYY-MM'), 'older', older), 'Drop the months from the oldest on.');
 	END IF;
 	PERFORM tokenbill.seal_ledger_month(first_day);
-	EXECUTE format('SELECT count(*) FROM tokenbill.%I', leaf) INTO gone;
+	SELECT sum(t.lines) INTO gone FROM tokenbill.month_total t WHERE t.month = first_day;
 	EXECUTE format('DROP TABLE tokenbill.%I', leaf);
 	UPDATE tokenbill.month_total t SET dropped_at = tokenbill.clock() WHERE t.month = first_day;
 	RETURN gone;

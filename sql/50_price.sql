@@ -19,6 +19,7 @@ CREATE TABLE tokenbill.price (
 );
 CREATE INDEX price_account_idx ON tokenbill.price (account) WHERE account <> '*';
 COMMENT ON TABLE tokenbill.price IS 'What a unit of a meter of a service costs, from when on; account ''*'' is the list price';
+COMMENT ON COLUMN tokenbill.price.created_at IS 'When it was made';
 COMMENT ON COLUMN tokenbill.price.service IS 'Name the application charges under, often the model''s';
 COMMENT ON COLUMN tokenbill.price.meter IS 'What is counted: input_tokens, output_tokens, images, seconds ...';
 COMMENT ON COLUMN tokenbill.price.account IS 'Account with a price of its own, or * for the list price';
@@ -70,7 +71,7 @@ BEGIN
 	END IF;
 	IF holder <> '*' THEN
 		PERFORM tokenbill.check_text('account', holder, 128);
-		IF NOT EXISTS (SELECT FROM tokenbill.account a WHERE a.account = holder) THEN
+		IF NOT EXISTS (SELECT FROM tokenbill.account a WHERE a.account = holder AND tokenbill.visible(a.account)) THEN
 			PERFORM tokenbill.refuse('PT404', format('account "%s" does not exist', holder),
 				jsonb_build_object('account', holder), 'Create it with tokenbill.create_account(), or leave account out for the list price.');
 		END IF;

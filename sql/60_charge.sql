@@ -19,6 +19,14 @@ CREATE TYPE tokenbill.receipt AS (
 	ref text
 );
 COMMENT ON TYPE tokenbill.receipt IS 'What a money function answers: the ledger line it posted, or, replayed, the one it had posted before';
+COMMENT ON COLUMN tokenbill.receipt.account IS 'Name of the account';
+COMMENT ON COLUMN tokenbill.receipt.seq IS 'Number of the ledger line within its account';
+COMMENT ON COLUMN tokenbill.receipt.kind IS 'charge, recharge, hold, extend, capture, release, expiry, refund, grant, adjustment or clawback';
+COMMENT ON COLUMN tokenbill.receipt.service IS 'What was charged for, or held for';
+COMMENT ON COLUMN tokenbill.receipt.currency IS 'Currency of the account, and so of all its amounts';
+COMMENT ON COLUMN tokenbill.receipt.idempotency_key IS 'Key of the request; derived ones begin with tokenbill:';
+COMMENT ON COLUMN tokenbill.receipt.hold_key IS 'Name of the hold: the idempotency key it was made with';
+COMMENT ON COLUMN tokenbill.receipt.created_at IS 'When the line was posted';
 COMMENT ON COLUMN tokenbill.receipt.amount IS 'Signed effect on the balance: a charge is negative';
 COMMENT ON COLUMN tokenbill.receipt.balance IS 'Balance after the line';
 COMMENT ON COLUMN tokenbill.receipt.available IS 'balance + credit_limit - held, after the line';
@@ -64,6 +72,9 @@ CREATE TABLE tokenbill.charge_refund (
 	PRIMARY KEY (account, charge_key)
 );
 COMMENT ON TABLE tokenbill.charge_refund IS 'How much of a charge or capture has been refunded, by its idempotency key';
+COMMENT ON COLUMN tokenbill.charge_refund.account IS 'Name of the account';
+COMMENT ON COLUMN tokenbill.charge_refund.charge_key IS 'Idempotency key of the charge, capture or expiry';
+COMMENT ON COLUMN tokenbill.charge_refund.refunded IS 'How much of it came back so far, in the account''s currency';
 SELECT pg_catalog.pg_extension_config_dump('tokenbill.charge_refund', '');
 
 CREATE FUNCTION tokenbill.refund(account text, charge_key text, idempotency_key text, amount numeric DEFAULT NULL,

@@ -22,6 +22,13 @@ CREATE TABLE tokenbill.hold (
 CREATE INDEX hold_due_idx ON tokenbill.hold (expires_at, account) WHERE status = 'held';
 CREATE INDEX hold_open_idx ON tokenbill.hold (account, expires_at) WHERE status = 'held';
 COMMENT ON TABLE tokenbill.hold IS 'Amounts set aside, known by the key they were made with';
+COMMENT ON COLUMN tokenbill.hold.account IS 'Name of the account';
+COMMENT ON COLUMN tokenbill.hold.hold_key IS 'Name of the hold: the idempotency key it was made with';
+COMMENT ON COLUMN tokenbill.hold.status IS 'held, captured, released or expired';
+COMMENT ON COLUMN tokenbill.hold.service IS 'What it was made for; a capture is priced by it';
+COMMENT ON COLUMN tokenbill.hold.extensions IS 'How often it was extended';
+COMMENT ON COLUMN tokenbill.hold.created_at IS 'When it was made';
+COMMENT ON COLUMN tokenbill.hold.updated_at IS 'When it last changed';
 COMMENT ON COLUMN tokenbill.hold.amount IS 'Total set aside; what is left is amount - captured while held';
 COMMENT ON COLUMN tokenbill.hold.captured IS 'What captures have charged so far';
 COMMENT ON COLUMN tokenbill.hold.on_expiry IS 'release: what is left is freed; charge: it is charged';

@@ -29,6 +29,17 @@ CREATE TABLE tokenbill.recharge_order (
 	CONSTRAINT recharge_order_order_no_key UNIQUE (order_no)
 );
 COMMENT ON TABLE tokenbill.recharge_order IS 'Recharges: one row an order, kept for ever';
+COMMENT ON COLUMN tokenbill.recharge_order.account IS 'Name of the account';
+COMMENT ON COLUMN tokenbill.recharge_order.amount IS 'What is to be credited, in currency';
+COMMENT ON COLUMN tokenbill.recharge_order.currency IS 'Currency of the account, and so of all its amounts';
+COMMENT ON COLUMN tokenbill.recharge_order.payment_method IS 'What it was paid with: the gateway''s name for it, never a card number';
+COMMENT ON COLUMN tokenbill.recharge_order.gateway_ref IS 'The gateway''s name for the payment';
+COMMENT ON COLUMN tokenbill.recharge_order.failure_code IS 'Why it failed, in the gateway''s words';
+COMMENT ON COLUMN tokenbill.recharge_order.attempts IS 'How often the gateway was asked';
+COMMENT ON COLUMN tokenbill.recharge_order.priority IS 'Which orders go first: the lower the sooner';
+COMMENT ON COLUMN tokenbill.recharge_order.metadata IS 'The application''s own notes, a JSON object';
+COMMENT ON COLUMN tokenbill.recharge_order.created_at IS 'When it was made';
+COMMENT ON COLUMN tokenbill.recharge_order.updated_at IS 'When it last changed';
 COMMENT ON COLUMN tokenbill.recharge_order.order_no IS 'The application''s order number, unique over all accounts and for ever';
 COMMENT ON COLUMN tokenbill.recharge_order.status IS 'init, processing, requires_action, unknown, success, failed, partially_refunded, refunded or disputed';
 COMMENT ON COLUMN tokenbill.recharge_order.gateway IS 'Who collects the money; null: it had been received already';
@@ -61,6 +72,22 @@ CREATE TYPE tokenbill.recharge_receipt AS (
 	available numeric
 );
 COMMENT ON TYPE tokenbill.recharge_receipt IS 'What recharge() answers: the order, and the ledger line it posted';
+COMMENT ON COLUMN tokenbill.recharge_receipt.account IS 'Name of the account';
+COMMENT ON COLUMN tokenbill.recharge_receipt.order_no IS 'The application''s order number';
+COMMENT ON COLUMN tokenbill.recharge_receipt.amount IS 'What is to be credited, in currency';
+COMMENT ON COLUMN tokenbill.recharge_receipt.currency IS 'Currency of the account, and so of all its amounts';
+COMMENT ON COLUMN tokenbill.recharge_receipt.status IS 'State of the order: success';
+COMMENT ON COLUMN tokenbill.recharge_receipt.gateway IS 'Who collected the money; null: it had been received already';
+COMMENT ON COLUMN tokenbill.recharge_receipt.payment_method IS 'What it was paid with: the gateway''s name for it, never a card number';
+COMMENT ON COLUMN tokenbill.recharge_receipt.gateway_ref IS 'The gateway''s name for the payment';
+COMMENT ON COLUMN tokenbill.recharge_receipt.failure_code IS 'Why it failed, in the gateway''s words';
+COMMENT ON COLUMN tokenbill.recharge_receipt.attempts IS 'How often the gateway was asked';
+COMMENT ON COLUMN tokenbill.recharge_receipt.priority IS 'Which orders go first: the lower the sooner';
+COMMENT ON COLUMN tokenbill.recharge_receipt.metadata IS 'The application''s own notes, a JSON object';
+COMMENT ON COLUMN tokenbill.recharge_receipt.created_at IS 'When it was made';
+COMMENT ON COLUMN tokenbill.recharge_receipt.updated_at IS 'When it last changed';
+COMMENT ON COLUMN tokenbill.recharge_receipt.seq IS 'Number of the ledger line; null if its month was dropped';
+COMMENT ON COLUMN tokenbill.recharge_receipt.available IS 'balance + credit_limit - held, after the line';
 COMMENT ON COLUMN tokenbill.recharge_receipt.replayed IS 'True when the order had been recharged before; nothing moved';
 COMMENT ON COLUMN tokenbill.recharge_receipt.balance IS 'Balance after the line';
 

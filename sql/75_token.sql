@@ -13,6 +13,12 @@ CREATE TABLE tokenbill.issued_token (
 	PRIMARY KEY (account, token)
 );
 COMMENT ON TABLE tokenbill.issued_token IS 'One-time idempotency keys; a used one is bound to the ledger line with that key';
+COMMENT ON COLUMN tokenbill.issued_token.account IS 'Name of the account';
+COMMENT ON COLUMN tokenbill.issued_token.token IS 'The key itself';
+COMMENT ON COLUMN tokenbill.issued_token.status IS 'issued, used or expired';
+COMMENT ON COLUMN tokenbill.issued_token.expires_at IS 'Not to be used from then on';
+COMMENT ON COLUMN tokenbill.issued_token.created_at IS 'When it was made';
+COMMENT ON COLUMN tokenbill.issued_token.used_at IS 'When it was used';
 CREATE TRIGGER forward_only BEFORE UPDATE OR DELETE ON tokenbill.issued_token
 FOR EACH ROW EXECUTE FUNCTION tokenbill.forward_only('issued>used', 'issued>expired');
 SELECT pg_catalog.pg_extension_config_dump('tokenbill.issued_token', '');

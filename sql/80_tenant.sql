@@ -9,6 +9,8 @@ CREATE TABLE tokenbill.tenant (
 	account text COLLATE "C" NOT NULL
 );
 COMMENT ON TABLE tokenbill.tenant IS 'Logins that may see and charge one account only; every other login with a tokenbill role sees all';
+COMMENT ON COLUMN tokenbill.tenant.login IS 'The role';
+COMMENT ON COLUMN tokenbill.tenant.account IS 'The one account it sees';
 SELECT pg_catalog.pg_extension_config_dump('tokenbill.tenant', '');
 
 CREATE FUNCTION tokenbill.forget_tenants() RETURNS trigger

@@ -5,6 +5,9 @@ CREATE TYPE tokenbill.problem AS (
 	detail jsonb
 );
 COMMENT ON TYPE tokenbill.problem IS 'Something verify_ledger() found';
+COMMENT ON COLUMN tokenbill.problem.account IS 'Whose; null if it is about the whole ledger';
+COMMENT ON COLUMN tokenbill.problem.seq IS 'Line it was found at, if at one';
+COMMENT ON COLUMN tokenbill.problem.detail IS 'What was expected and what was found, a JSON object';
 COMMENT ON COLUMN tokenbill.problem.problem IS
 'hash, gap, time, kind, amount, balance, held: a line does not follow from the one before; account, hold, order, orphan, trial_balance: a table does not agree with the ledger';
 
@@ -14,12 +17,11 @@ COMMENT ON FUNCTION tokenbill.verify_ledger(text) IS
 'Recomputes every balance and hash from the ledger, of one account or of all, and returns what does not agree; no row means sound. Reads one snapshot and locks nothing';
 
 CREATE FUNCTION tokenbill.balance_at(account text, at timestamptz) RETURNS numeric
-LANGUAGE plpgsql STABLE SECURITY DEFINER
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $function$
 #variable_conflict use_column
 DECLARE
-	born timestamptz;
 	lo bigint;
 	hi bigint;
 	mid bigint;
@@ -28,7 +30,9 @@ DECLARE
 BEGIN
 	PERFORM tokenbill.check_text('account', balance_at.account, 128);
 	PERFORM tokenbill.check_time('at', balance_at.at);
-	SELECT a.seq, a.created_at INTO hi, born FROM tokenbill.account a WHERE a.account = balance_at.account;
+	/* so that no month is dropped between one look and the next */
+	LOCK TABLE ONLY tokenbill.ledger IN ACCESS SHARE MODE;
+	SELECT a.seq INTO hi FROM tokenbill.account a WHERE a.account = balance_at.account;
 	IF NOT FOUND OR NOT tokenbill.visible(balance_at.account) THEN
 		PERFORM tokenbill.refuse_account(balance_at.account);
 	END IF;
@@ -38,21 +42,25 @@ BEGIN
 	WHERE c.account = balance_at.account AND c.closed_at <= balance_at.at
 	ORDER BY c.month DESC LIMIT 1;
 	lo := coalesce(lo, 0);
-	result := coalesce(result, 0);
 	/* time never goes back within an account: halve the distance until the last line not after "at" is found */
 	WHILE lo < hi LOOP
 		mid := (lo + hi + 1) / 2;
 		SELECT l.created_at INTO mid_time FROM tokenbill.ledger l WHERE l.account = balance_at.account AND l.seq = mid;
-		IF NOT FOUND OR mid_time > balance_at.at THEN
-			/* a line that is gone was dropped with a month that closed after "at" */
+		IF NOT FOUND THEN
+			/* dropped, with a month that closed after "at"; unless its closing is too new for this snapshot */
+			IF NOT EXISTS (SELECT FROM tokenbill.month_closing c WHERE c.account = balance_at.account AND c.seq >= mid) THEN
+				PERFORM tokenbill.refuse('40001', 'a month of the ledger was dropped after this transaction began',
+					jsonb_build_object('account', balance_at.account), 'Try the transaction again.');
+			END IF;
+			hi := mid - 1;
+		ELSIF mid_time > balance_at.at THEN
 			hi := mid - 1;
 		ELSE
 			lo := mid;
 		END IF;
 	END LOOP;
-	SELECT l.balance INTO result FROM tokenbill.ledger l WHERE l.account = balance_at.account AND l.seq = lo;
-	IF NOT FOUND THEN
-		SELECT c.balance INTO result FROM tokenbill.month_closing c WHERE c.account = balance_at.account AND c.seq = lo;
+	IF lo > 0 THEN
+		SELECT coalesce((SELECT l.balance FROM tokenbill.ledger l WHERE l.account = balance_at.account AND l.seq = lo), result) INTO result;
 	END IF;
 	RETURN coalesce(result, 0);
 END

@@ -10,6 +10,16 @@ SELECT a.account, a.currency, a.balance, a.held,
 FROM tokenbill.account a
 WHERE tokenbill.visible(a.account);
 COMMENT ON VIEW tokenbill.balances IS 'What every account has, holds and may still spend';
+COMMENT ON COLUMN tokenbill.balances.account IS 'Name of the account';
+COMMENT ON COLUMN tokenbill.balances.currency IS 'Currency of the account, and so of all its amounts';
+COMMENT ON COLUMN tokenbill.balances.balance IS 'Sum of the ledger amounts, in currency';
+COMMENT ON COLUMN tokenbill.balances.credit_limit IS 'How far below zero the balance may go';
+COMMENT ON COLUMN tokenbill.balances.status IS 'active, frozen (credited, not charged) or closed';
+COMMENT ON COLUMN tokenbill.balances.sandbox IS 'Every check and receipts, but charges move no money';
+COMMENT ON COLUMN tokenbill.balances.tokens_only IS 'Charges and holds need a key from issue_token()';
+COMMENT ON COLUMN tokenbill.balances.overflow IS 'Capture of more than was held: refuse or debt';
+COMMENT ON COLUMN tokenbill.balances.metadata IS 'The application''s own notes, a JSON object';
+COMMENT ON COLUMN tokenbill.balances.created_at IS 'When it was made';
 COMMENT ON COLUMN tokenbill.balances.available IS 'balance + credit_limit - held: what a charge may take now';
 COMMENT ON COLUMN tokenbill.balances.held IS 'What open holds reserve';
 COMMENT ON COLUMN tokenbill.balances.updated_at IS 'Time of the newest ledger line';
@@ -23,6 +33,17 @@ FROM tokenbill.ledger l
 JOIN tokenbill.account a ON a.account OPERATOR(pg_catalog.=) l.account
 WHERE tokenbill.visible(l.account);
 COMMENT ON VIEW tokenbill.statement IS 'Every movement of every account, oldest seq first when you ORDER BY seq';
+COMMENT ON COLUMN tokenbill.statement.account IS 'Name of the account';
+COMMENT ON COLUMN tokenbill.statement.seq IS 'Number of the ledger line within its account';
+COMMENT ON COLUMN tokenbill.statement.kind IS 'charge, recharge, hold, extend, capture, release, expiry, refund, grant, adjustment or clawback';
+COMMENT ON COLUMN tokenbill.statement.service IS 'What was used, as priced in tokenbill.price';
+COMMENT ON COLUMN tokenbill.statement.currency IS 'Currency of the account, and so of all its amounts';
+COMMENT ON COLUMN tokenbill.statement.idempotency_key IS 'Key of the request; derived ones begin with tokenbill:';
+COMMENT ON COLUMN tokenbill.statement.created_at IS 'When the line was posted';
+COMMENT ON COLUMN tokenbill.statement.available IS 'balance + credit_limit - held, after the line';
+COMMENT ON COLUMN tokenbill.statement.contra IS 'The other side of the double entry: revenue, cash:<gateway>, grant, hold, sandbox ...';
+COMMENT ON COLUMN tokenbill.statement.usage IS 'How much was used: an object of meters and counts';
+COMMENT ON COLUMN tokenbill.statement.metadata IS 'The application''s own notes, a JSON object';
 COMMENT ON COLUMN tokenbill.statement.amount IS 'Signed effect on the balance';
 COMMENT ON COLUMN tokenbill.statement.balance IS 'Balance after the line';
 COMMENT ON COLUMN tokenbill.statement.held IS 'Total of the open holds after the line';
@@ -36,6 +57,13 @@ SELECT h.account, h.hold_key, h.amount, h.captured, h.status, h.expires_at,
 FROM tokenbill.hold h
 WHERE tokenbill.visible(h.account);
 COMMENT ON VIEW tokenbill.holds IS 'Holds, open and past';
+COMMENT ON COLUMN tokenbill.holds.account IS 'Name of the account';
+COMMENT ON COLUMN tokenbill.holds.hold_key IS 'Name of the hold: the idempotency key it was made with';
+COMMENT ON COLUMN tokenbill.holds.expires_at IS 'From then on it can no longer be captured';
+COMMENT ON COLUMN tokenbill.holds.on_expiry IS 'What happens to the rest then: release or charge';
+COMMENT ON COLUMN tokenbill.holds.service IS 'What it was made for';
+COMMENT ON COLUMN tokenbill.holds.created_at IS 'When it was made';
+COMMENT ON COLUMN tokenbill.holds.updated_at IS 'When it last changed';
 COMMENT ON COLUMN tokenbill.holds.amount IS 'Total that was set aside';
 COMMENT ON COLUMN tokenbill.holds.captured IS 'What was charged of it';
 COMMENT ON COLUMN tokenbill.holds.remaining IS 'What is still reserved';
@@ -47,6 +75,19 @@ SELECT o.order_no, o.account, o.amount, o.currency, o.status, o.gateway, o.gatew
 FROM tokenbill.recharge_order o
 WHERE tokenbill.visible(o.account);
 COMMENT ON VIEW tokenbill.recharge_orders IS 'Recharges and how far they are';
+COMMENT ON COLUMN tokenbill.recharge_orders.order_no IS 'The application''s order number, unique for ever';
+COMMENT ON COLUMN tokenbill.recharge_orders.account IS 'Name of the account';
+COMMENT ON COLUMN tokenbill.recharge_orders.amount IS 'What is to be credited, in currency';
+COMMENT ON COLUMN tokenbill.recharge_orders.currency IS 'Currency of the account, and so of all its amounts';
+COMMENT ON COLUMN tokenbill.recharge_orders.gateway IS 'Who collects the money; null: it had been received already';
+COMMENT ON COLUMN tokenbill.recharge_orders.gateway_ref IS 'The gateway''s name for the payment';
+COMMENT ON COLUMN tokenbill.recharge_orders.failure_code IS 'Why it failed, in the gateway''s words';
+COMMENT ON COLUMN tokenbill.recharge_orders.attempts IS 'How often the gateway was asked';
+COMMENT ON COLUMN tokenbill.recharge_orders.created_at IS 'When it was made';
+COMMENT ON COLUMN tokenbill.recharge_orders.updated_at IS 'When it last changed';
+COMMENT ON COLUMN tokenbill.recharge_orders.payment_method IS 'What it was paid with: the gateway''s name for it, never a card number';
+COMMENT ON COLUMN tokenbill.recharge_orders.priority IS 'Which orders go first: the lower the sooner';
+COMMENT ON COLUMN tokenbill.recharge_orders.metadata IS 'The application''s own notes, a JSON object';
 COMMENT ON COLUMN tokenbill.recharge_orders.status IS 'init, processing, requires_action, unknown, success, failed, partially_refunded, refunded or disputed';
 
 CREATE VIEW tokenbill.prices WITH (security_barrier) AS
@@ -55,6 +96,12 @@ SELECT p.service, p.meter, p.account, p.unit_price, p.per, p.valid_from,
 FROM tokenbill.price p
 WHERE p.account OPERATOR(pg_catalog.=) '*' OR tokenbill.visible(p.account);
 COMMENT ON VIEW tokenbill.prices IS 'What was, is and will be charged for a unit; account * is the list price';
+COMMENT ON COLUMN tokenbill.prices.service IS 'What it is a price of';
+COMMENT ON COLUMN tokenbill.prices.meter IS 'What is counted: input_tokens, output_tokens, images ...';
+COMMENT ON COLUMN tokenbill.prices.account IS 'Account with a price of its own, or * for the list price';
+COMMENT ON COLUMN tokenbill.prices.unit_price IS 'Price of per units';
+COMMENT ON COLUMN tokenbill.prices.per IS 'How many units unit_price is for';
+COMMENT ON COLUMN tokenbill.prices.valid_from IS 'From when on';
 COMMENT ON COLUMN tokenbill.prices.valid_to IS 'When the next price of the same meter takes over; null for the last';
 
 CREATE VIEW tokenbill.usage_daily WITH (security_barrier) AS
@@ -77,6 +124,9 @@ WHERE l.kind OPERATOR(pg_catalog.=) ANY (ARRAY['charge', 'capture'])
 	AND tokenbill.visible(l.account)
 GROUP BY 1, 2, 3, 4;
 COMMENT ON VIEW tokenbill.usage_daily IS 'Charges and captures by UTC day, account, service and meter';
+COMMENT ON COLUMN tokenbill.usage_daily.day IS 'Day, UTC';
+COMMENT ON COLUMN tokenbill.usage_daily.account IS 'Name of the account';
+COMMENT ON COLUMN tokenbill.usage_daily.service IS 'What was used, as priced in tokenbill.price';
 COMMENT ON COLUMN tokenbill.usage_daily.meter IS 'What was counted; "amount" for a charge that the caller had priced';
 COMMENT ON COLUMN tokenbill.usage_daily.quantity IS 'Units used; for meter "amount" the number of charges';
 COMMENT ON COLUMN tokenbill.usage_daily.amount IS 'What was charged for them, positive';
@@ -97,6 +147,7 @@ FROM (
 ) t
 GROUP BY t.currency, t.ledger_account;
 COMMENT ON VIEW tokenbill.trial_balance IS 'Double entry: what customers have, from their balances, against the contra accounts, from the ledger; sums to zero per currency';
+COMMENT ON COLUMN tokenbill.trial_balance.currency IS 'Currency of the account, and so of all its amounts';
 COMMENT ON COLUMN tokenbill.trial_balance.ledger_account IS 'customers, or the contra account of the lines: revenue, cash:<gateway>, grant, hold ...';
 COMMENT ON COLUMN tokenbill.trial_balance.amount IS 'Credits positive, debits negative: what is owed to customers and earned stands against the cash that came in';
 
@@ -139,4 +190,8 @@ FROM (
 	FROM pg_catalog.pg_inherits i WHERE i.inhparent OPERATOR(pg_catalog.=) 'tokenbill.ledger'::pg_catalog.regclass
 ) m;
 COMMENT ON VIEW tokenbill.metrics IS 'Gauges of this database, a row each, named as Prometheus names them';
+COMMENT ON COLUMN tokenbill.metrics.name IS 'Name of the metric';
+COMMENT ON COLUMN tokenbill.metrics.value IS 'Its value now';
+COMMENT ON COLUMN tokenbill.metrics.type IS 'gauge or counter, as Prometheus has them';
+COMMENT ON COLUMN tokenbill.metrics.help IS 'What it says';
 COMMENT ON COLUMN tokenbill.metrics.labels IS 'Labels of the gauge, a JSON object';

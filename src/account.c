@@ -65,7 +65,7 @@ tb_check_account(const text *account, Oid user)
 	Datum		values[1];
 
 	values[0] = PointerGetDatum(account);
-	if (!tb_visible_to(account, user) || tb_read(&query, values, NULL) == 0)
+	if (!tb_visible_to(account, user) || tb_run(&query, values, NULL) == 0)
 		return tb_no_account(account);
 	return NULL;
 }

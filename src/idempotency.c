@@ -80,12 +80,16 @@ in_progress(const text *account, const text *key)
  * tb_claim_key
  *		Mark the key as in progress until the transaction ends; PT423 without
  *		wait if another transaction has marked it.  Needs SPI.
+ *
+ * Without wait, the exclusive lock is let go as soon as the mark is made: kept,
+ * it would make a transaction that has the account locked, and comes to the same
+ * key, wait for one that waits for the account.
  */
 Refusal *
 tb_claim_key(const text *account, const text *key, bool wait)
 {
-	LOCKTAG		key_lock;
-	LOCKTAG		stripe_lock;
+	LOCKTAG		of_key;
+	LOCKTAG		of_stripe;
 
 	if (marking_transaction != tb_local_xid())
 	{
@@ -93,35 +97,35 @@ tb_claim_key(const text *account, const text *key, bool wait)
 		marks = 0;
 	}
 
+	key_tag(&of_key, account, key);
+	if (!wait && LockAcquire(&of_key, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return in_progress(account, key);
+
+	if (!wait || marks >= MAX_KEY_MARKS)
+		stripe_tag(&of_stripe, account);
 	if (!wait)
 	{
-		key_tag(&key_lock, account, key);
-		if (LockAcquire(&key_lock, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
-			return in_progress(account, key);
+		bool		marked;
 
-		stripe_tag(&stripe_lock, account);
-		if (LockAcquire(&stripe_lock, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		marked = LockAcquire(&of_stripe, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL;
+		if (!marked)
+			LockRelease(&of_stripe, ExclusiveLock, false);
+		if (marked && tb_account_is_locked(account))
 		{
-			if (tb_account_is_locked(account))
-				return in_progress(account, key);
+			LockRelease(&of_key, ExclusiveLock, false);
+			return in_progress(account, key);
 		}
-		else
-			LockRelease(&stripe_lock, ExclusiveLock, false);
-		marks++;
-		return NULL;
 	}
 
 	if (likely(marks < MAX_KEY_MARKS))
 	{
-		key_tag(&key_lock, account, key);
-		(void) LockAcquire(&key_lock, ShareLock, false, false);
+		(void) LockAcquire(&of_key, ShareLock, false, false);
 		marks++;
 	}
 	else
-	{
-		stripe_tag(&stripe_lock, account);
-		(void) LockAcquire(&stripe_lock, ShareLock, false, false);
-	}
+		(void) LockAcquire(&of_stripe, ShareLock, false, false);
+	if (!wait)
+		LockRelease(&of_key, ExclusiveLock, false);
 	return NULL;
 }
 

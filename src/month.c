@@ -21,6 +21,7 @@
 #include "ledger.h"
 #include "query.h"
 #include "setting.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
@@ -262,6 +263,34 @@ make_plan(TimestampTz at)
 	insert_plan = plan;
 	month_begin = begin;
 	month_end = month_start(at, 1);
+}
+
+/*
+ * tb_open_month
+ *		Have the month of this time ready, before any account is locked.
+ *
+ * Two races end here.  One who makes a month keeps its lock until the transaction
+ * ends, and who needs the month waits: so nobody may wait for it with an account
+ * locked that the other wants.  And a month may be dropped, by somebody who has
+ * the ledger locked exclusively: with our own light lock on it, what we plan with
+ * afterwards stays.  Needs SPI.
+ */
+void
+tb_open_month(TimestampTz at)
+{
+	Oid			locked;
+
+	if (unlikely(ledger_table == InvalidOid))
+		ledger_table = get_relname_relid("ledger",
+										 get_namespace_oid("tokenbill", false));
+	do
+	{
+		locked = ledger_table;
+		LockRelationOid(locked, AccessShareLock);
+		(void) tb_insert_plan(at);
+
+		/* another one, if the extension has been dropped and created again */
+	} while (unlikely(locked != ledger_table));
 }
 
 /*

@@ -5,6 +5,7 @@
 #include "executor/spi.h"
 
 extern void tb_month_init(void);
+extern void tb_open_month(TimestampTz at);
 extern SPIPlanPtr tb_insert_plan(TimestampTz at);
 
 #endif							/* TOKENBILL_MONTH_H */

@@ -2,7 +2,8 @@
  * movement.c
  *	  The one way a line gets into the ledger.
  *
- *	  claim the key -> lock the account -> judge -> post -> rows beside it
+ *	  claim the key -> open the month -> lock the account -> judge -> post
+ *	  -> rows beside it
  *
  * Whatever stands in the way, a request that has been granted before is replayed
  * and not refused: so before a refusal is returned, the key is looked up.  (On the
@@ -24,6 +25,7 @@
 #include "idempotency.h"
 #include "ledger.h"
 #include "money.h"
+#include "month.h"
 #include "tenant.h"
 #include "token.h"
 #include "utils/builtins.h"
@@ -116,6 +118,7 @@ tb_move(Movement *movement, Receipt *receipt)
 	if (refusal != NULL)
 		return refusal;
 
+	tb_open_month(tb_now());
 	for (;;)
 	{
 		if (!tb_lock_account(name, &account))
