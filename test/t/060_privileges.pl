@@ -276,8 +276,12 @@ foreach my $login (qw(tenant greedy web))
 		$answer = $c->query("SELECT tokenbill.recharge('ann', 10, 'order-2')");
 		is($answer->{error}{code}, 'PT409', "$login: a foreign order number is taken");
 		unlike(join(' ', map { $answer->{error}{$_} || '' } qw(message detail hint)), qr/bob/, "$login: and its owner is not named");
-		my @problems = $c->rows('SELECT * FROM tokenbill.verify_ledger()');
-		is(scalar @problems, 0, "$login: verify_ledger() is sound");
+	}
+	if ($login ne 'web')
+	{
+		is(scalar(my @problems = $c->rows("SELECT * FROM tokenbill.verify_ledger('ann')")), 0, "$login: may verify its own account");
+		is($c->sqlstate('SELECT * FROM tokenbill.verify_ledger()'), '42501', "$login: but not all of them");
+		is($c->sqlstate("SELECT * FROM tokenbill.verify_ledger('$_')"), 'PT404', "$login: nor account $_") foreach qw(bob xyz);
 	}
 
 	# no way out
