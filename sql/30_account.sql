@@ -127,8 +127,8 @@ BEGIN
 		PERFORM tokenbill.refuse('22023', 'status must be active, frozen or closed', '{"argument": "status"}',
 			'A frozen account can be credited, not charged; a closed one neither.');
 	END IF;
-	SELECT a.* INTO found_row FROM tokenbill.account a WHERE a.account = set_account_status.account FOR NO KEY UPDATE;
-	IF NOT FOUND OR NOT tokenbill.visible(set_account_status.account) THEN
+	SELECT a.* INTO found_row FROM tokenbill.account a WHERE a.account = set_account_status.account AND tokenbill.visible(a.account) FOR NO KEY UPDATE;
+	IF NOT FOUND THEN
 		PERFORM tokenbill.refuse_account(set_account_status.account);
 	END IF;
 	IF found_row.status = 'closed' AND set_account_status.status <> 'closed' THEN
@@ -162,8 +162,8 @@ BEGIN
 	IF set_credit_limit.credit_limit IS NULL OR set_credit_limit.credit_limit <> 0 THEN
 		PERFORM tokenbill.check_amount('credit_limit', set_credit_limit.credit_limit);
 	END IF;
-	SELECT a.* INTO found_row FROM tokenbill.account a WHERE a.account = set_credit_limit.account FOR NO KEY UPDATE;
-	IF NOT FOUND OR NOT tokenbill.visible(set_credit_limit.account) THEN
+	SELECT a.* INTO found_row FROM tokenbill.account a WHERE a.account = set_credit_limit.account AND tokenbill.visible(a.account) FOR NO KEY UPDATE;
+	IF NOT FOUND THEN
 		PERFORM tokenbill.refuse_account(set_credit_limit.account);
 	END IF;
 	/* lowering the limit must not do what a charge may not: leave available below zero */

@@ -116,12 +116,15 @@ SELECT pg_catalog.pg_extension_config_dump('tokenbill.month_total', '');
  *
  * Two charges may need the same new month at once: the second waits at the
  * advisory lock until the first commits, then finds the table made.  ATTACH
- * PARTITION locks the parent so lightly that readers and writers go on.
+ * PARTITION locks the parent so lightly that readers and writers go on.  What the
+ * caller has set about new tables is not asked: any charge may be the first.
  */
 CREATE FUNCTION tokenbill.make_ledger_month(at timestamptz) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET timezone = 'UTC'
+SET default_tablespace = ''
+SET default_table_access_method = 'heap'
 AS $function$
 DECLARE
 	first_day date := date_trunc('month', at)::date;
@@ -231,6 +234,7 @@ CREATE FUNCTION tokenbill.drop_ledger_month(month date) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET timezone = 'UTC'
+SET lock_timeout = '10s'
 AS $function$
 #variable_conflict use_column
 DECLARE
@@ -256,10 +260,11 @@ BEGIN
 	END IF;
 	PERFORM tokenbill.seal_ledger_month(first_day);
 	SELECT sum(t.lines) INTO gone FROM tokenbill.month_total t WHERE t.month = first_day;
+	/* waits for whoever uses the ledger, and lets charges wait: lock_timeout above ends that */
 	EXECUTE format('DROP TABLE tokenbill.%I', leaf);
 	UPDATE tokenbill.month_total t SET dropped_at = tokenbill.clock() WHERE t.month = first_day;
 	RETURN gone;
 END
 $function$;
 COMMENT ON FUNCTION tokenbill.drop_ledger_month(date) IS
-'Seals the oldest month of the ledger, drops its table and returns how many lines went; verify_ledger() goes on holding for the rest. Errors: PT404, PT409 not the oldest, not over, or its keys must still be remembered';
+'Seals the oldest month of the ledger, drops its table and returns how many lines went; verify_ledger() goes on holding for the rest. Errors: PT404, PT409 not the oldest, not over, or its keys must still be remembered, 55P03 the ledger was in use for ten seconds';

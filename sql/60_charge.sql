@@ -64,16 +64,22 @@ LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'tokenbill_charge_batch';
 COMMENT ON FUNCTION tokenbill.charge_batch(jsonb) IS
 'Charges an array of requests, objects with the arguments of charge(), charge_tokens() or charge_amount(), in one statement: one row an item, in order, with a receipt or with sqlstate, message, detail and hint; a refused item does not stop the others';
 
-/* How much of a charge came back: locked with the account, so that two refunds cannot both fit. */
+/*
+ * How much of a charge came back: locked with the account, so that two refunds
+ * cannot both fit.  A charge is told by its line's number, for a key may be used
+ * again once tokenbill.idempotency_window is over.
+ */
 CREATE TABLE tokenbill.charge_refund (
 	account text COLLATE "C" NOT NULL,
+	charge_seq bigint NOT NULL,
 	charge_key text COLLATE "C" NOT NULL,
 	refunded numeric NOT NULL CHECK (refunded > 0),
-	PRIMARY KEY (account, charge_key)
+	PRIMARY KEY (account, charge_seq)
 );
-COMMENT ON TABLE tokenbill.charge_refund IS 'How much of a charge or capture has been refunded, by its idempotency key';
+COMMENT ON TABLE tokenbill.charge_refund IS 'How much of a charge, capture or charged expiry has been refunded';
 COMMENT ON COLUMN tokenbill.charge_refund.account IS 'Name of the account';
-COMMENT ON COLUMN tokenbill.charge_refund.charge_key IS 'Idempotency key of the charge, capture or expiry';
+COMMENT ON COLUMN tokenbill.charge_refund.charge_seq IS 'Number of its ledger line';
+COMMENT ON COLUMN tokenbill.charge_refund.charge_key IS 'Its idempotency key';
 COMMENT ON COLUMN tokenbill.charge_refund.refunded IS 'How much of it came back so far, in the account''s currency';
 SELECT pg_catalog.pg_extension_config_dump('tokenbill.charge_refund', '');
 

@@ -9,12 +9,12 @@ COMMENT ON COLUMN tokenbill.problem.account IS 'Whose; null if it is about the w
 COMMENT ON COLUMN tokenbill.problem.seq IS 'Line it was found at, if at one';
 COMMENT ON COLUMN tokenbill.problem.detail IS 'What was expected and what was found, a JSON object';
 COMMENT ON COLUMN tokenbill.problem.problem IS
-'hash, gap, time, kind, amount, balance, held: a line does not follow from the one before; account, hold, order, orphan, trial_balance: a table does not agree with the ledger';
+'hash, gap, time, kind, amount, balance, held: a line does not follow from the one before; account, hold, order, refund, token, closing, orphan, trial_balance: a table does not agree with the ledger';
 
 CREATE FUNCTION tokenbill.verify_ledger(account text DEFAULT NULL) RETURNS SETOF tokenbill.problem
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'tokenbill_verify_ledger';
 COMMENT ON FUNCTION tokenbill.verify_ledger(text) IS
-'Recomputes every balance and hash from the ledger, of one account or of all, and returns what does not agree; no row means sound. Reads one snapshot and locks nothing';
+'Recomputes every balance and hash from the ledger, of one account or of all, and returns what does not agree; no row means sound. Reads one snapshot and locks no row; maintenance_work_mem decides how many accounts are followed in one pass';
 
 CREATE FUNCTION tokenbill.balance_at(account text, at timestamptz) RETURNS numeric
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER

@@ -119,11 +119,12 @@ CROSS JOIN LATERAL (
 	SELECT 'amount', 1, pg_catalog.numeric_uminus(l.amount)
 	WHERE l.rates IS NULL
 ) m
-WHERE l.kind OPERATOR(pg_catalog.=) ANY (ARRAY['charge', 'capture'])
+WHERE (l.kind OPERATOR(pg_catalog.=) ANY (ARRAY['charge', 'capture'])
+		OR (l.kind OPERATOR(pg_catalog.=) 'expiry' AND l.amount OPERATOR(pg_catalog.<>) 0))
 	AND l.contra OPERATOR(pg_catalog.<>) 'sandbox'
 	AND tokenbill.visible(l.account)
 GROUP BY 1, 2, 3, 4;
-COMMENT ON VIEW tokenbill.usage_daily IS 'Charges and captures by UTC day, account, service and meter';
+COMMENT ON VIEW tokenbill.usage_daily IS 'Charges, captures and charged expiries by UTC day, account, service and meter';
 COMMENT ON COLUMN tokenbill.usage_daily.day IS 'Day, UTC';
 COMMENT ON COLUMN tokenbill.usage_daily.account IS 'Name of the account';
 COMMENT ON COLUMN tokenbill.usage_daily.service IS 'What was used, as priced in tokenbill.price';

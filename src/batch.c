@@ -205,7 +205,7 @@ answer(const BatchItem *item, const Refusal *refusal, const Receipt *receipt,
 		error[3] = CStringGetTextDatum(refusal->hint);
 		memset(nulls + 1 + TB_RECEIPT_COLUMNS, false, 4);
 	}
-	return heap_form_minimal_tuple(desc, values, nulls);
+	return tb_form_minimal_tuple(desc, values, nulls);
 }
 
 /*
@@ -225,7 +225,7 @@ do_item(BatchItem *item, Oid user, TupleDesc desc, MemoryContext each)
 		refusal = tb_charge(&item->request, user, &receipt);
 	tuple = answer(item, refusal, &receipt, desc);
 	MemoryContextSwitchTo(old);
-	item->answer = heap_copy_minimal_tuple(tuple);
+	item->answer = tb_copy_minimal_tuple(tuple);
 	MemoryContextReset(each);
 }
 

@@ -193,6 +193,11 @@ tokenbill_charge_tokens(PG_FUNCTION_ARGS)
 							tb_json("argument:s", "tokens"),
 							"Use refund() to give something back.",
 							"tokens must not be negative"));
+	if (PG_GETARG_INT64(2) >= TB_COUNT_BOUND)
+		tb_raise(tb_refusal(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+							tb_json("argument:s", "tokens"),
+							"Counts are less than 10^15.",
+							"tokens is too large"));
 	request.usage = tb_token_usage(PG_GETARG_INT64(2));
 	request.idempotency_key = PG_ARGISNULL(3) ? NULL : PG_GETARG_TEXT_PP(3);
 	common_arguments(fcinfo, 4, &request);

@@ -26,4 +26,15 @@
 #define tb_guc_malloc(size) malloc(size)
 #endif
 
+/* PostgreSQL 18 lets minimal tuples be made with room in front. */
+#if PG_VERSION_NUM >= 180000
+#define tb_form_minimal_tuple(desc, values, nulls) \
+	heap_form_minimal_tuple((desc), (values), (nulls), 0)
+#define tb_copy_minimal_tuple(tuple) heap_copy_minimal_tuple((tuple), 0)
+#else
+#define tb_form_minimal_tuple(desc, values, nulls) \
+	heap_form_minimal_tuple((desc), (values), (nulls))
+#define tb_copy_minimal_tuple(tuple) heap_copy_minimal_tuple((tuple))
+#endif
+
 #endif							/* TOKENBILL_COMPAT_H */

@@ -21,24 +21,25 @@ typedef struct Refund
 	Movement	movement;		/* first, so that one can be taken for the
 								 * other */
 	Numeric		amount;			/* asked for; null: all that is left */
+	int64		charge_seq;
 	Numeric		refunded;		/* of the charge, with this refund */
 } Refund;
 
 /* How much of a charge has come back so far. */
 static Numeric
-refunded_so_far(const ChainedLine *line)
+refunded_so_far(const ChainedLine *charge)
 {
 	static Statement query = {
 		.sql = "SELECT r.refunded FROM tokenbill.charge_refund r"
-		" WHERE r.account OPERATOR(pg_catalog.=) $1 AND r.charge_key OPERATOR(pg_catalog.=) $2",
+		" WHERE r.account OPERATOR(pg_catalog.=) $1 AND r.charge_seq OPERATOR(pg_catalog.=) $2",
 		.nargs = 2,
-		.types = {TEXTOID, TEXTOID}
+		.types = {TEXTOID, INT8OID}
 	};
 	Datum		values[2];
 	bool		nulls[2];
 
-	values[0] = PointerGetDatum(line->account);
-	values[1] = PointerGetDatum(line->ref);
+	values[0] = PointerGetDatum(charge->account);
+	values[1] = Int64GetDatum(charge->seq);
 	tb_run(&query, values, NULL);
 	return tb_row(values, nulls) ? DatumGetNumericCopy(values[0]) : tb_zero();
 }
@@ -75,7 +76,7 @@ judge_refund(Movement *movement, Account *account)
 	charge.replayed = false;
 	tb_receipt_values(&charge, values, nulls);
 	charged = DatumGetNumeric(values[13]);
-	before = refunded_so_far(line);
+	before = refunded_so_far(&charge.line);
 	left = tb_sub(charged, before);
 	amount = request->amount != NULL ? request->amount : left;
 	if (tb_compare(amount, left) > 0 || tb_compare(amount, tb_zero()) <= 0)
@@ -86,6 +87,7 @@ judge_refund(Movement *movement, Account *account)
 						  "Refund at most what is left of the charge.",
 						  "refund is more than is left of the charge");
 
+	request->charge_seq = charge.line.seq;
 	request->refunded = tb_add(before, amount);
 	line->service = charge.line.service;
 	line->amount = amount;
@@ -99,17 +101,20 @@ static void
 follow_refund(Movement *movement, Account *account)
 {
 	static Statement query = {
-		.sql = "INSERT INTO tokenbill.charge_refund AS r (account, charge_key, refunded) VALUES ($1, $2, $3)"
-		" ON CONFLICT (account, charge_key) DO UPDATE SET refunded = excluded.refunded",
-		.nargs = 3,
-		.types = {TEXTOID, TEXTOID, NUMERICOID}
+		.sql = "INSERT INTO tokenbill.charge_refund AS r (account, charge_seq, charge_key, refunded)"
+		" VALUES ($1, $2, $3, $4)"
+		" ON CONFLICT (account, charge_seq) DO UPDATE SET refunded = excluded.refunded",
+		.nargs = 4,
+		.types = {TEXTOID, INT8OID, TEXTOID, NUMERICOID}
 	};
 	const ChainedLine *line = &movement->line;
-	Datum		values[3];
+	const Refund *refund = (const Refund *) movement;
+	Datum		values[4];
 
 	values[0] = PointerGetDatum(line->account);
-	values[1] = PointerGetDatum(line->ref);
-	values[2] = NumericGetDatum(((Refund *) movement)->refunded);
+	values[1] = Int64GetDatum(refund->charge_seq);
+	values[2] = PointerGetDatum(line->ref);
+	values[3] = NumericGetDatum(refund->refunded);
 	tb_run(&query, values, NULL);
 }
 

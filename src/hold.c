@@ -44,12 +44,16 @@ tb_request(char *json)
 static char *
 ttl_text(const Interval *ttl)
 {
+	int64		seconds;
+	int			micros;
+
 	if (ttl == NULL)
 		return NULL;
+	seconds = ttl->time / USECS_PER_SEC;
+	micros = ttl->time % USECS_PER_SEC;
 	return psprintf("P%dM%dDT%s" INT64_FORMAT ".%06dS", ttl->month, ttl->day,
 					ttl->time < 0 ? "-" : "",
-					(int64) (Abs(ttl->time) / USECS_PER_SEC),
-					(int) (Abs(ttl->time) % USECS_PER_SEC));
+					seconds < 0 ? -seconds : seconds, abs(micros));
 }
 
 Refusal *
@@ -158,7 +162,8 @@ follow_hold(Movement *movement, Account *account)
 {
 	static Statement query = {
 		.sql = "INSERT INTO tokenbill.hold (account, hold_key, amount, on_expiry, service, expires_at,"
-		" created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $7)",
+		" created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $7)"
+		" ON CONFLICT (account, hold_key) DO NOTHING",
 		.nargs = 7,
 		.types = {TEXTOID, TEXTOID, NUMERICOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 	};
@@ -176,7 +181,14 @@ follow_hold(Movement *movement, Account *account)
 	nulls[4] = line->service == NULL ? 'n' : ' ';
 	values[5] = TimestampTzGetDatum(request->hold.expires_at);
 	values[6] = TimestampTzGetDatum(line->created_at);
-	tb_run(&query, values, nulls);
+
+	/* a key may be used again when its window is over; a hold's name may not */
+	if (tb_run(&query, values, nulls) != 1)
+		tb_raise(tb_refusal(TB_CONFLICT,
+							tb_json("account:t hold_key:t", line->account,
+									line->idempotency_key),
+							"Holds are kept for ever; give this one another key.",
+							"there has been a hold of that key before"));
 }
 
 Datum

@@ -18,6 +18,7 @@
 #include "month.h"
 
 #include "catalog/namespace.h"
+#include "catalog/pg_inherits.h"
 #include "ledger.h"
 #include "query.h"
 #include "setting.h"
@@ -167,36 +168,27 @@ window_start(TimestampTz at)
 /*
  * Conditions that the key is in none of the earlier months that there are and
  * that reach into the window.  Sets *found if the month itself is there.
+ *
+ * The months are asked of the catalog, not of a query: an older snapshot would
+ * show some that have been dropped.
  */
 static char *
 earlier_months(const char *name, const char *oldest, bool *found)
 {
-	static Statement query = {
-		.sql = "SELECT c.relname::pg_catalog.text FROM pg_catalog.pg_inherits i"
-		" JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid"
-		" WHERE i.inhparent OPERATOR(pg_catalog.=) 'tokenbill.ledger'::pg_catalog.regclass"
-		" AND c.relname::pg_catalog.text COLLATE \"C\" OPERATOR(pg_catalog.>=) $1"
-		" AND c.relname::pg_catalog.text COLLATE \"C\" OPERATOR(pg_catalog.<=) $2",
-		.nargs = 2,
-		.types = {TEXTOID, TEXTOID}
-	};
 	StringInfoData conditions;
-	Datum		values[2];
-
-	values[0] = CStringGetTextDatum(oldest);
-	values[1] = CStringGetTextDatum(name);
-	tb_run(&query, values, NULL);
+	ListCell   *cell;
 
 	*found = false;
 	initStringInfo(&conditions);
-	for (uint64 i = 0; i < SPI_processed; i++)
+	foreach(cell, find_inheritance_children(ledger_table, NoLock))
 	{
-		char	   *month = SPI_getvalue(SPI_tuptable->vals[i],
-										 SPI_tuptable->tupdesc, 1);
+		char	   *month = get_rel_name(lfirst_oid(cell));
 
+		if (month == NULL || strcmp(month, oldest) < 0)
+			continue;
 		if (strcmp(month, name) == 0)
 			*found = true;
-		else
+		else if (strcmp(month, name) < 0)
 			appendStringInfo(&conditions,
 							 "%s NOT EXISTS (SELECT FROM tokenbill.%s m"
 							 " WHERE m.account OPERATOR(pg_catalog.=) $1"

@@ -7,9 +7,9 @@
  */
 #include "rating.h"
 
+#include "card.h"
 #include "check.h"
 #include "funcapi.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "money.h"
 #include "account.h"
@@ -21,8 +21,7 @@
 
 PG_FUNCTION_INFO_V1(tokenbill_quote);
 
-/* Counts are less than 10^15, those that need not be whole have 9 decimals. */
-#define COUNT_BOUND INT64CONST(1000000000000000)
+/* Counts that need not be whole have at most so many decimals. */
 #define COUNT_DECIMALS 9
 
 /*
@@ -51,15 +50,33 @@ counts_things(const char *meter, int len)
 	return false;
 }
 
+/*
+ * The names that set_price() gives meters.  Others are refused before anything
+ * repeats them: they may be anything, a card number or a line break.
+ */
+static bool
+is_meter_name(const JsonbValue *key)
+{
+	const char *s = key->val.string.val;
+	int			len = key->val.string.len;
+
+	if (len == 0 || len > TB_MAX_METER || s[0] < 'a' || s[0] > 'z')
+		return false;
+	for (int i = 1; i < len; i++)
+	{
+		if (!((s[i] >= 'a' && s[i] <= 'z') || (s[i] >= '0' && s[i] <= '9') ||
+			  s[i] == '_'))
+			return false;
+	}
+	return !tb_has_card_number(s, len);
+}
+
 static Refusal *
 bad_count(int sqlstate, const JsonbValue *key, const char *hint,
 		  const char *problem)
 {
-	char	   *meter = pnstrdup(key->val.string.val,
-								 Min(key->val.string.len, 64));
+	char	   *meter = pnstrdup(key->val.string.val, key->val.string.len);
 
-	/* a name cut in the middle of a character must not reach the client */
-	meter[pg_mbcliplen(meter, strlen(meter), 64)] = '\0';
 	return tb_refusal(sqlstate,
 					  tb_json("argument:s meter:s", "usage", meter), hint,
 					  "usage has %s: \"%s\"", problem, meter);
@@ -72,6 +89,11 @@ check_count(const JsonbValue *key, const JsonbValue *value)
 	Numeric		count;
 	int			scale;
 
+	if (!is_meter_name(key))
+		return tb_refusal(ERRCODE_INVALID_PARAMETER_VALUE,
+						  tb_json("argument:s", "usage"),
+						  "Meters are named with lower-case letters, digits and underscores, like input_tokens.",
+						  "usage has a name that is no meter's");
 	if (value->type != jbvNumeric)
 		return bad_count(ERRCODE_INVALID_PARAMETER_VALUE, key,
 						 "Meters are numbers; nested objects of a provider must be turned into meters first.",
@@ -82,7 +104,7 @@ check_count(const JsonbValue *key, const JsonbValue *value)
 	{
 		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
-		bound = int64_to_numeric(COUNT_BOUND);
+		bound = int64_to_numeric(TB_COUNT_BOUND);
 		MemoryContextSwitchTo(old);
 	}
 	if (tb_compare(count, tb_zero()) < 0)

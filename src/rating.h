@@ -6,6 +6,9 @@
 
 #define TB_MAX_METERS 64
 
+/* Counts are less than 10^15. */
+#define TB_COUNT_BOUND INT64CONST(1000000000000000)
+
 /* A meter of some usage, priced. */
 typedef struct RatedMeter
 {

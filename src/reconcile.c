@@ -72,7 +72,9 @@ tb_reconcile(Stream *stream, Findings *findings)
 			  " SELECT COALESCE(r.account, x.account), x.seq, 'refund',"
 			  " pg_catalog.jsonb_build_object('charge_key', COALESCE(r.charge_key, x.ref),"
 			  "  'expected', COALESCE(x.amount, 0), 'found', COALESCE(r.refunded, 0))"
-			  " FROM (SELECT * FROM tokenbill.charge_refund r WHERE" OF_ACCOUNT("r.account") ") r"
+			  " FROM (SELECT r.account, r.charge_key, pg_catalog.sum(r.refunded) AS refunded"
+			  "  FROM tokenbill.charge_refund r WHERE" OF_ACCOUNT("r.account")
+			  "  GROUP BY r.account, r.charge_key) r"
 			  " FULL JOIN (SELECT l.account, l.ref, pg_catalog.max(l.seq) AS seq, " SUM_OF("l.amount") " AS amount,"
 			  "  pg_catalog.bool_or(l.contra OPERATOR(pg_catalog.=) 'sandbox') AS sandbox"
 			  "  FROM l WHERE l.kind OPERATOR(pg_catalog.=) 'refund' GROUP BY l.account, l.ref) x"

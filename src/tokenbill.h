@@ -33,6 +33,7 @@
 #define TB_MAX_ACCOUNT	128
 #define TB_MAX_NAME		255
 #define TB_MAX_METADATA 8192
+#define TB_MAX_METER	64
 
 /* Keys that tokenbill derives itself; users' keys must not begin like it. */
 #define TB_DERIVED_PREFIX "tokenbill:"
