@@ -54,7 +54,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $function$
 BEGIN
-	IF TG_OP = 'DELETE' THEN
+	IF TG_OP <> 'UPDATE' THEN
 		PERFORM tokenbill.refuse('PT409', pg_catalog.format('a row of %s cannot be deleted', TG_TABLE_NAME),
 			pg_catalog.jsonb_build_object('table', TG_TABLE_NAME), 'Its state may only move forward.');
 	END IF;
@@ -68,4 +68,4 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION tokenbill.forward_only() IS
-'Trigger: refuses a status that is not reached by one of the moves in its arguments (PT409)';
+'Trigger: refuses a status that is not reached by one of the moves in its arguments, and deleting (PT409)';

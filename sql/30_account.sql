@@ -57,6 +57,8 @@ CREATE TRIGGER no_delete BEFORE DELETE ON tokenbill.account
 FOR EACH ROW EXECUTE FUNCTION tokenbill.forward_only();
 CREATE TRIGGER forward_only AFTER UPDATE OF status ON tokenbill.account
 FOR EACH ROW EXECUTE FUNCTION tokenbill.forward_only('active>frozen', 'frozen>active', 'active>closed', 'frozen>closed');
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON tokenbill.account
+FOR EACH STATEMENT EXECUTE FUNCTION tokenbill.forward_only();
 
 SELECT pg_catalog.pg_extension_config_dump('tokenbill.account', '');
 

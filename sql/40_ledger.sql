@@ -159,7 +159,10 @@ SET search_path = pg_catalog, pg_temp
 SET timezone = 'UTC'
 AS $function$
 BEGIN
-	IF ahead IS NULL OR ahead NOT BETWEEN 0 AND 120 THEN
+	IF ahead IS NULL THEN
+		PERFORM tokenbill.refuse('22004', 'ahead must not be null', '{"argument": "ahead"}', 'Pass a number of months.');
+	END IF;
+	IF ahead NOT BETWEEN 0 AND 120 THEN
 		PERFORM tokenbill.refuse('22023', 'ahead must be between 0 and 120 months', '{"argument": "ahead"}',
 			'Three months ahead is plenty: charges make what they need.');
 	END IF;

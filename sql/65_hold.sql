@@ -35,6 +35,9 @@ COMMENT ON COLUMN tokenbill.hold.on_expiry IS 'release: what is left is freed; c
 COMMENT ON COLUMN tokenbill.hold.expires_at IS 'From then on it can no longer be captured';
 CREATE TRIGGER forward_only BEFORE UPDATE OR DELETE ON tokenbill.hold
 FOR EACH ROW EXECUTE FUNCTION tokenbill.forward_only('held>captured', 'held>released', 'held>expired');
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON tokenbill.hold
+FOR EACH STATEMENT EXECUTE FUNCTION tokenbill.forward_only();
+
 SELECT pg_catalog.pg_extension_config_dump('tokenbill.hold', '');
 
 CREATE FUNCTION tokenbill.hold(account text, amount numeric, idempotency_key text, ttl interval DEFAULT '10 min',

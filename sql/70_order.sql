@@ -49,6 +49,9 @@ FOR EACH ROW EXECUTE FUNCTION tokenbill.forward_only('init>processing', 'init>su
 	'processing>unknown', 'unknown>processing', 'unknown>success', 'unknown>failed',
 	'success>partially_refunded', 'success>refunded', 'partially_refunded>refunded',
 	'success>disputed', 'disputed>success', 'disputed>refunded');
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON tokenbill.recharge_order
+FOR EACH STATEMENT EXECUTE FUNCTION tokenbill.forward_only();
+
 SELECT pg_catalog.pg_extension_config_dump('tokenbill.recharge_order', '');
 
 CREATE TYPE tokenbill.recharge_receipt AS (

@@ -21,6 +21,9 @@ COMMENT ON COLUMN tokenbill.issued_token.created_at IS 'When it was made';
 COMMENT ON COLUMN tokenbill.issued_token.used_at IS 'When it was used';
 CREATE TRIGGER forward_only BEFORE UPDATE OR DELETE ON tokenbill.issued_token
 FOR EACH ROW EXECUTE FUNCTION tokenbill.forward_only('issued>used', 'issued>expired');
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON tokenbill.issued_token
+FOR EACH STATEMENT EXECUTE FUNCTION tokenbill.forward_only();
+
 SELECT pg_catalog.pg_extension_config_dump('tokenbill.issued_token', '');
 
 CREATE FUNCTION tokenbill.issue_token(account text, ttl interval DEFAULT '1 hour') RETURNS text

@@ -1,6 +1,7 @@
 /*
  * What people read.  Every view is a security barrier, owned by the extension's
- * owner, and shows a tenant its own account only (tokenbill.visible).
+ * owner, and shows a tenant its own account only (tokenbill.visible; what belongs
+ * to no account is asked for as that of '', which is no tenant's).
  */
 CREATE VIEW tokenbill.balances WITH (security_barrier) AS
 SELECT a.account, a.currency, a.balance, a.held,
@@ -137,14 +138,17 @@ SELECT t.currency, t.ledger_account, pg_catalog.sum(t.amount) AS amount
 FROM (
 	SELECT a.currency, CASE WHEN a.sandbox THEN 'customers:sandbox' ELSE 'customers' END AS ledger_account, a.balance AS amount
 	FROM tokenbill.account a
+	WHERE tokenbill.visible(a.account)
 	UNION ALL
 	SELECT a.currency, l.contra, pg_catalog.numeric_uminus(l.amount)
 	FROM tokenbill.ledger l
 	JOIN tokenbill.account a ON a.account OPERATOR(pg_catalog.=) l.account
+	WHERE tokenbill.visible(l.account)
 	UNION ALL
 	SELECT m.currency, m.contra, pg_catalog.numeric_uminus(m.amount)
 	FROM tokenbill.month_total m
 	WHERE m.dropped_at IS NOT NULL AND m.currency OPERATOR(pg_catalog.<>) '-'
+		AND tokenbill.visible('')
 ) t
 GROUP BY t.currency, t.ledger_account;
 COMMENT ON VIEW tokenbill.trial_balance IS 'Double entry: what customers have, from their balances, against the contra accounts, from the ledger; sums to zero per currency';
@@ -158,34 +162,34 @@ FROM (
 	SELECT 'tokenbill_accounts' AS name,
 		pg_catalog.jsonb_build_object('status', a.status, 'sandbox', a.sandbox) AS labels,
 		pg_catalog.count(*)::pg_catalog.numeric AS value, 'gauge' AS type, 'Accounts by status' AS help
-	FROM tokenbill.account a GROUP BY a.status, a.sandbox
+	FROM tokenbill.account a WHERE tokenbill.visible(a.account) GROUP BY a.status, a.sandbox
 	UNION ALL
 	SELECT 'tokenbill_customer_balance', pg_catalog.jsonb_build_object('currency', a.currency),
 		pg_catalog.sum(a.balance), 'gauge', 'Sum of the balances of the accounts that are no sandbox'
-	FROM tokenbill.account a WHERE NOT a.sandbox GROUP BY a.currency
+	FROM tokenbill.account a WHERE NOT a.sandbox AND tokenbill.visible(a.account) GROUP BY a.currency
 	UNION ALL
 	SELECT 'tokenbill_customer_held', pg_catalog.jsonb_build_object('currency', a.currency),
 		pg_catalog.sum(a.held), 'gauge', 'Sum of what open holds reserve'
-	FROM tokenbill.account a WHERE NOT a.sandbox GROUP BY a.currency
+	FROM tokenbill.account a WHERE NOT a.sandbox AND tokenbill.visible(a.account) GROUP BY a.currency
 	UNION ALL
 	SELECT 'tokenbill_customer_debt', pg_catalog.jsonb_build_object('currency', a.currency),
 		pg_catalog.numeric_uminus(pg_catalog.sum(pg_catalog.numeric_smaller(a.balance, 0))), 'gauge', 'Sum of the balances below zero'
-	FROM tokenbill.account a WHERE NOT a.sandbox GROUP BY a.currency
+	FROM tokenbill.account a WHERE NOT a.sandbox AND tokenbill.visible(a.account) GROUP BY a.currency
 	UNION ALL
 	SELECT 'tokenbill_holds_open', '{}', pg_catalog.count(*)::pg_catalog.numeric, 'gauge', 'Holds neither captured, released nor expired'
-	FROM tokenbill.hold h WHERE h.status OPERATOR(pg_catalog.=) 'held'
+	FROM tokenbill.hold h WHERE tokenbill.visible(h.account) AND h.status OPERATOR(pg_catalog.=) 'held'
 	UNION ALL
 	SELECT 'tokenbill_holds_overdue', '{}', pg_catalog.count(*)::pg_catalog.numeric, 'gauge', 'Open holds whose time has run out'
-	FROM tokenbill.hold h WHERE h.status OPERATOR(pg_catalog.=) 'held' AND h.expires_at OPERATOR(pg_catalog.<=) tokenbill.clock()
+	FROM tokenbill.hold h WHERE tokenbill.visible(h.account) AND h.status OPERATOR(pg_catalog.=) 'held' AND h.expires_at OPERATOR(pg_catalog.<=) tokenbill.clock()
 	UNION ALL
 	SELECT 'tokenbill_hold_oldest_age_seconds', '{}',
 		coalesce_age.value, 'gauge', 'Age of the oldest open hold'
 	FROM (SELECT COALESCE(pg_catalog.max(EXTRACT(epoch FROM tokenbill.clock() OPERATOR(pg_catalog.-) h.created_at)), 0) AS value
-		FROM tokenbill.hold h WHERE h.status OPERATOR(pg_catalog.=) 'held') AS coalesce_age
+		FROM tokenbill.hold h WHERE tokenbill.visible(h.account) AND h.status OPERATOR(pg_catalog.=) 'held') AS coalesce_age
 	UNION ALL
 	SELECT 'tokenbill_recharge_orders', pg_catalog.jsonb_build_object('status', o.status),
 		pg_catalog.count(*)::pg_catalog.numeric, 'gauge', 'Recharge orders by status'
-	FROM tokenbill.recharge_order o GROUP BY o.status
+	FROM tokenbill.recharge_order o WHERE tokenbill.visible(o.account) GROUP BY o.status
 	UNION ALL
 	SELECT 'tokenbill_ledger_months', '{}', pg_catalog.count(*)::pg_catalog.numeric, 'gauge', 'Partitions of the ledger'
 	FROM pg_catalog.pg_inherits i WHERE i.inhparent OPERATOR(pg_catalog.=) 'tokenbill.ledger'::pg_catalog.regclass

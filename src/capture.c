@@ -106,6 +106,8 @@ tokenbill_capture(PG_FUNCTION_ARGS)
 							tb_json("argument:s", "amount"),
 							"Pass the usage, or the amount, or neither to capture all that is left.",
 							"usage and amount cannot both be given"));
+	if (line->usage != NULL)
+		tb_raise(tb_check_usage(line->usage));
 	if (request.amount != NULL)
 		tb_raise(tb_check_amount("amount", request.amount));
 	tb_raise(tb_check_optional_text("service", request.service, TB_MAX_NAME));

@@ -43,12 +43,13 @@ replay(Movement *movement, const Account *account, const ChainedLine *was,
 	receipt->currency = account->currency;
 	receipt->replayed = true;
 
+	if (movement->any_request)
+		return NULL;
+
 	/* an issued token is good for one call, not for one result */
 	if (tb_is_token(was->idempotency_key))
 		return tb_token_used(was->account, was->idempotency_key, receipt);
 
-	if (movement->any_request)
-		return NULL;
 	now.amount = movement->asked_amount;
 	if (movement->derives_service)
 		now.service = was->service;

@@ -190,11 +190,15 @@ recharge_once(Recharge *recharge, Datum *values, bool *nulls)
 	bool		has_line = true;
 
 	refusal = tb_check_account(line->account, recharge->movement.user);
-	if (refusal == NULL)
-		refusal = tb_claim_key(cstring_to_text(""), recharge->order_no,
-							   recharge->movement.wait);
 	if (refusal != NULL)
 		return refusal;
+	if (tb_claim_key(cstring_to_text(""), recharge->order_no,
+					 recharge->movement.wait) != NULL)
+		return tb_refusal(TB_IN_PROGRESS,
+						  tb_json("account:t order_no:t", line->account,
+								  recharge->order_no),
+						  "Ask again in a moment: you will get the order, or be free to make it.",
+						  "an order of this number is in progress");
 
 	is_new = insert_order(recharge);
 	if (is_new)

@@ -259,8 +259,9 @@ tb_rate_card(const text *service, const text *account)
 				  IsolationUsesXactSnapshot())))
 		start_cache();
 
+	/* without a list price, accounts may still have prices of their own */
 	card = find_card(service, "*", 1);
-	if (card->has_own_prices)
+	if (card->has_own_prices || card->nmeters == 0)
 		card = find_card(service, VARDATA_ANY(account),
 						 VARSIZE_ANY_EXHDR(account));
 	return card;

@@ -185,25 +185,9 @@ rates_of(RateCard *card, const Rating *rating)
 	return rates;
 }
 
-/*
- * tb_rate
- *		Price some usage of a service for an account, at a time.
- *
- * Refuses usage that is null (22004), no object, empty, or has a bad count
- * (22023, 22003), a service or a meter without a price (PT404).  A count of zero
- * needs no price.  Needs SPI.
- */
-Refusal *
-tb_rate(const text *service, const text *account, Jsonb *usage,
-		TimestampTz at, Rating *rating)
+static Refusal *
+check_usage(Jsonb *usage)
 {
-	RateCard   *card;
-	JsonbIterator *it;
-	JsonbValue	key;
-	JsonbValue	value;
-	Numeric		cost = NULL;
-
-	rating->nitems = 0;
 	if (usage == NULL)
 		return tb_refusal(ERRCODE_NULL_VALUE_NOT_ALLOWED,
 						  tb_json("argument:s", "usage"),
@@ -226,6 +210,56 @@ tb_rate(const text *service, const text *account, Jsonb *usage,
 								  (int64) TB_MAX_METERS),
 						  "Split the usage into several charges.",
 						  "usage has too many meters");
+	return NULL;
+}
+
+/*
+ * tb_check_usage
+ *		Is it an object of meters and counts, whatever they cost?
+ */
+Refusal *
+tb_check_usage(Jsonb *usage)
+{
+	Refusal    *refusal = check_usage(usage);
+	JsonbIterator *it;
+	JsonbValue	key;
+	JsonbValue	value;
+
+	if (refusal != NULL)
+		return refusal;
+	it = JsonbIteratorInit(&usage->root);
+	(void) JsonbIteratorNext(&it, &key, true);	/* WJB_BEGIN_OBJECT */
+	while (refusal == NULL && JsonbIteratorNext(&it, &key, true) == WJB_KEY)
+	{
+		(void) JsonbIteratorNext(&it, &value, true);
+		refusal = check_count(&key, &value);
+	}
+	return refusal;
+}
+
+/*
+ * tb_rate
+ *		Price some usage of a service for an account, at a time.
+ *
+ * Refuses usage that is null (22004), no object, empty, or has a bad count
+ * (22023, 22003), a service or a meter without a price (PT404).  A count of zero
+ * needs no price.  Needs SPI.
+ */
+Refusal *
+tb_rate(const text *service, const text *account, Jsonb *usage,
+		TimestampTz at, Rating *rating)
+{
+	RateCard   *card;
+	JsonbIterator *it;
+	JsonbValue	key;
+	JsonbValue	value;
+	Numeric		cost = NULL;
+
+	Refusal    *refusal = check_usage(usage);
+
+	rating->nitems = 0;
+	if (refusal != NULL)
+		return refusal;
 
 	card = tb_rate_card(service, account);
 	if (card->nmeters == 0)
@@ -239,7 +273,6 @@ tb_rate(const text *service, const text *account, Jsonb *usage,
 	while (JsonbIteratorNext(&it, &key, true) == WJB_KEY)
 	{
 		RatedMeter *item = &rating->items[rating->nitems];
-		Refusal    *refusal;
 
 		(void) JsonbIteratorNext(&it, &value, true);
 		refusal = check_count(&key, &value);

@@ -27,6 +27,7 @@ typedef struct Rating
 	RatedMeter	items[TB_MAX_METERS];
 } Rating;
 
+extern Refusal *tb_check_usage(Jsonb *usage);
 extern Refusal *tb_rate(const text *service, const text *account, Jsonb *usage,
 						TimestampTz at, Rating *rating);
 

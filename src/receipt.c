@@ -7,11 +7,14 @@
 #include "receipt.h"
 
 #include "access/htup_details.h"
+#include "catalog/pg_type.h"
 #include "check.h"
 #include "funcapi.h"
 #include "money.h"
 #include "refusal.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/json.h"
 #include "utils/lsyscache.h"
 #include "utils/typcache.h"
 
@@ -135,11 +138,16 @@ char *
 tb_receipt_json(const Receipt *receipt)
 {
 	const ChainedLine *line = &receipt->line;
+	char		created_at[MAXDATELEN + 1];
 
+	JsonEncodeDateTime(created_at, TimestampTzGetDatum(line->created_at),
+					   TIMESTAMPTZOID, NULL);
 	return tb_json("account:t seq:i kind:t service:t amount:n balance:n available:n"
-				   " currency:t idempotency_key:t hold_key:t created_at:s",
+				   " currency:t idempotency_key:t hold_key:t replayed:b created_at:s"
+				   " held:n price:n ref:t",
 				   line->account, line->seq, line->kind, line->service,
 				   line->amount, line->balance, available(line),
 				   receipt->currency, line->idempotency_key, hold_key(line),
-				   timestamptz_to_str(line->created_at));
+				   receipt->replayed, created_at, line->held, price_of(line),
+				   line->ref);
 }

@@ -41,16 +41,43 @@ tb_reconcile(Stream *stream, Findings *findings)
 			  " WHERE (a.held OPERATOR(pg_catalog.=) COALESCE(h.held, 0)) IS NOT TRUE",
 			  take_problem, findings);
 
-	/* the ledger is read once for the three tables whose rows it proves */
+	/* the ledger is read once for the four tables whose rows it proves */
 	tb_stream(stream,
 			  "WITH l AS MATERIALIZED ("
-			  "  SELECT l.account, l.seq, l.kind, l.amount, l.contra, l.idempotency_key, l.ref"
+			  "  SELECT l.account, l.seq, l.kind, l.amount, l.contra, l.request, l.idempotency_key, l.ref"
 			  "  FROM tokenbill.ledger l WHERE" OF_ACCOUNT("l.account")
-			  "  AND (l.kind OPERATOR(pg_catalog.=) 'recharge' OR l.kind OPERATOR(pg_catalog.=) 'refund'"
+			  "  AND (l.kind OPERATOR(pg_catalog.=) ANY (ARRAY['recharge', 'refund', 'hold', 'extend', 'capture', 'release', 'expiry'])"
 			  "  OR pg_catalog.starts_with(l.idempotency_key, '" TB_TOKEN_PREFIX "'))),"
 			  " dropped AS MATERIALIZED ("
 			  "  SELECT EXISTS (SELECT FROM tokenbill.month_total t WHERE t.dropped_at IS NOT NULL) AS some)"
 
+			  " SELECT COALESCE(h.account, x.account), x.seq, 'hold',"
+			  " pg_catalog.jsonb_build_object('hold_key', COALESCE(h.hold_key, x.hold_key),"
+			  "  'expected', pg_catalog.jsonb_build_object('amount', COALESCE(x.amount, h.amount), 'captured', x.captured, 'status', x.status),"
+			  "  'found', pg_catalog.jsonb_build_object('amount', h.amount, 'captured', h.captured, 'status', h.status))"
+			  " FROM (SELECT * FROM tokenbill.hold h WHERE" OF_ACCOUNT("h.account") ") h"
+			  " FULL JOIN (SELECT k.account, k.hold_key, pg_catalog.max(k.seq) AS seq,"
+			  "   pg_catalog.bool_or(k.kind OPERATOR(pg_catalog.=) 'hold') AS made,"
+			  "   COALESCE(" SUM_OF("COALESCE((k.request OPERATOR(pg_catalog.->>) 'price')::pg_catalog.numeric,"
+									"    pg_catalog.numeric_uminus(k.amount))") ", 0) AS captured,"
+			  "   (pg_catalog.array_agg((k.request OPERATOR(pg_catalog.->>) 'amount')::pg_catalog.numeric ORDER BY k.seq DESC)"
+			  "    FILTER (WHERE k.kind OPERATOR(pg_catalog.=) ANY (ARRAY['hold', 'extend'])"
+			  "     AND (k.request OPERATOR(pg_catalog.->>) 'amount') IS NOT NULL))[1] AS amount,"
+			  "   CASE WHEN pg_catalog.bool_or(k.kind OPERATOR(pg_catalog.=) 'release') THEN 'released'"
+			  "    WHEN pg_catalog.bool_or(k.kind OPERATOR(pg_catalog.=) 'expiry') THEN 'expired'"
+			  "    WHEN pg_catalog.bool_or(k.kind OPERATOR(pg_catalog.=) 'capture'"
+			  "     AND (k.request OPERATOR(pg_catalog.->>) 'final') OPERATOR(pg_catalog.=) 'true') THEN 'captured'"
+			  "    ELSE 'held' END AS status"
+			  "  FROM (SELECT l.*, CASE WHEN l.kind OPERATOR(pg_catalog.=) 'hold' THEN l.idempotency_key ELSE l.ref END AS hold_key"
+			  "   FROM l WHERE l.kind OPERATOR(pg_catalog.=) ANY (ARRAY['hold', 'extend', 'capture', 'release', 'expiry'])) k"
+			  "  GROUP BY k.account, k.hold_key) x"
+			  " ON x.account OPERATOR(pg_catalog.=) h.account AND x.hold_key OPERATOR(pg_catalog.=) h.hold_key"
+			  " CROSS JOIN dropped"
+			  " WHERE (CASE WHEN dropped.some AND x.made IS NOT TRUE THEN true"
+			  "  ELSE x.made AND h.status OPERATOR(pg_catalog.=) x.status AND h.captured OPERATOR(pg_catalog.=) x.captured"
+			  "   AND (x.amount IS NULL OR x.amount OPERATOR(pg_catalog.=) h.amount) END) IS NOT TRUE"
+
+			  " UNION ALL"
 			  " SELECT COALESCE(o.account, x.account), x.seq, 'order',"
 			  " pg_catalog.jsonb_build_object('order_no', COALESCE(o.order_no, x.ref), 'status', o.status, 'currency', o.currency,"
 			  "  'expected', o.amount, 'found', x.amount, 'lines', COALESCE(x.lines, 0))"
