@@ -280,6 +280,13 @@ tokenbill_hold(PG_FUNCTION_ARGS)
 	return tb_receipt_datum(fcinfo, &receipt);
 }
 
+static text *
+extension_key(const text *hold_key, int32 n)
+{
+	return cstring_to_text(psprintf(TB_DERIVED_PREFIX "extend:%s:%d",
+									text_to_cstring(hold_key), n));
+}
+
 /*
  * extend_hold()
  */
@@ -309,11 +316,11 @@ judge_extend(Movement *movement, Account *account)
 		{
 			movement->any_request = true;
 			line->idempotency_key = hold->extensions == 0 ? line->ref :
-				tb_derived_key(psprintf("extend:%d", hold->extensions), line->ref);
+				extension_key(line->ref, hold->extensions);
 		}
 		else
 			line->idempotency_key =
-				tb_derived_key(psprintf("extend:%d", hold->extensions + 1), line->ref);
+				extension_key(line->ref, hold->extensions + 1);
 	}
 
 	if (overdue)

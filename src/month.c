@@ -211,6 +211,13 @@ make_month(TimestampTz at)
 	tb_run(&query, values, NULL);
 }
 
+/* The ledger's table; another one, if the extension has been created anew. */
+static Oid
+find_ledger(void)
+{
+	return get_relname_relid("ledger", get_namespace_oid("tokenbill", false));
+}
+
 static void
 make_plan(TimestampTz at)
 {
@@ -227,8 +234,7 @@ make_plan(TimestampTz at)
 	bool		found;
 	SPIPlanPtr	plan;
 
-	ledger_table = get_relname_relid("ledger",
-									 get_namespace_oid("tokenbill", false));
+	ledger_table = find_ledger();
 
 	/* an invalidation that arrives while we are at it must not be lost */
 	plan_valid = true;
@@ -270,19 +276,16 @@ make_plan(TimestampTz at)
 void
 tb_open_month(TimestampTz at)
 {
-	Oid			locked;
-
-	if (unlikely(ledger_table == InvalidOid))
-		ledger_table = get_relname_relid("ledger",
-										 get_namespace_oid("tokenbill", false));
-	do
+	for (;;)
 	{
-		locked = ledger_table;
-		LockRelationOid(locked, AccessShareLock);
-		(void) tb_insert_plan(at);
+		Oid			ledger = plan_valid ? ledger_table : find_ledger();
 
-		/* another one, if the extension has been dropped and created again */
-	} while (unlikely(locked != ledger_table));
+		/* may wait, and takes in what has happened meanwhile */
+		LockRelationOid(ledger, AccessShareLock);
+		if (likely(plan_valid) || ledger == find_ledger())
+			break;
+	}
+	(void) tb_insert_plan(at);
 }
 
 /*

@@ -68,7 +68,7 @@ is_meter_name(const JsonbValue *key)
 			  s[i] == '_'))
 			return false;
 	}
-	return !tb_has_card_number(s, len);
+	return true;
 }
 
 static Refusal *
@@ -89,6 +89,11 @@ check_count(const JsonbValue *key, const JsonbValue *value)
 	Numeric		count;
 	int			scale;
 
+	if (tb_has_card_number(key->val.string.val, key->val.string.len))
+		return tb_refusal(ERRCODE_INVALID_PARAMETER_VALUE,
+						  tb_json("argument:s", "usage"),
+						  "Card numbers must not be stored here.",
+						  "usage contains what looks like a payment card number");
 	if (!is_meter_name(key))
 		return tb_refusal(ERRCODE_INVALID_PARAMETER_VALUE,
 						  tb_json("argument:s", "usage"),

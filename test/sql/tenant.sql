@@ -62,7 +62,7 @@ SELECT is(pg_temp.rows_as('SELECT * FROM pg_stats WHERE schemaname = ''tokenbill
 
 -- Functions: another account's looks like none, in every word
 SELECT is(position('theirs' IN concat(e.message, e.detail, e.hint)) > 0, true, call || ' names the account') FROM (VALUES ($$charge_amount('theirs', 1, 'x')$$)) v(call), pg_temp.error_of('SELECT tokenbill.' || call, 'tt_tenant') e;
-SELECT is(replace(to_jsonb(t)::text, 'theirs', 'nobody'), to_jsonb(n)::text, replace(call, '%L', '...')) FROM (VALUES
+SELECT is(replace(to_jsonb(t)::text, 'theirs', 'nobody'), to_jsonb(n)::text, replace(replace(call, '%L', '...'), :'token', 'tbt_<theirs>')) FROM (VALUES
 	('charge(%L, ''llm'', ''{"tokens": 1}'', ''x'')'), ('charge(%L, ''secret-svc'', ''{"tokens": 1}'', ''x'')'), ('charge(%L, ''secret-svc'', ''{"tokens": 4}'', ''secret-c'', metadata => ''{"note": "secret-note"}'')'),
 	('charge_tokens(%L, ''llm'', 1, ''x'')'), ('charge_amount(%L, 1, ''x'')'), ('charge_amount(%L, 1, ''secret-c'')'), ('charge_amount(%L, 100000, ''x'')'), ('charge_amount(%L, 1, ''x'', wait => false)'),
 	('quote(%L, ''llm'', ''{"tokens": 1}'')'), ('quote(%L, ''secret-svc'', ''{"tokens": 1}'')'), ('hold(%L, 1, ''x'')'), ('hold(%L, 3, ''secret-h'')'), ('extend_hold(%L, ''secret-h'', 5)'), ('capture(%L, ''secret-h'')'),
