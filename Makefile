@@ -8,11 +8,12 @@
 #   make demo            a throw-away server with the extension in it, at work
 #   make check           every test, on private servers
 #   make bench           the table of ratios in docs/performance.md
+#   make bench-growth    the same with 100 thousand and 10 million ledger lines
 #   make check-memory    the SQL tests under valgrind, ASan and UBSan
 #   make check-versions  the SQL tests on PostgreSQL 17 and 18
 #   make check-style     how the source looks
 
-TASKS = demo check bench check-memory check-versions check-style
+TASKS = demo check bench bench-growth check-memory check-versions check-style
 
 ifneq (,$(filter $(TASKS),$(MAKECMDGOALS)))
 
@@ -31,6 +32,10 @@ demo:
 bench:
 	@test/install-packages bench
 	@test/private-server with bench/run
+
+bench-growth:
+	@test/install-packages bench
+	@test/private-server with bench/growth
 
 check check-memory check-versions:
 	@test/$@
