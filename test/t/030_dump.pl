@@ -146,7 +146,8 @@ sub like_the_original
 	$c->rows('BEGIN');
 	$c->rows('SET LOCAL session_replication_role = replica');
 	$c->rows("UPDATE tokenbill.ledger SET amount = amount - 0.01 WHERE account = 'bob' AND idempotency_key = 'amount-3'");
-	is(join(' ', $c->column("SELECT DISTINCT account FROM tokenbill.verify_ledger() WHERE problem IN ('hash', 'balance')")), 'bob', "$how: a line changed after the restore is found");
+	my @found = $c->column("SELECT DISTINCT account FROM tokenbill.verify_ledger() WHERE problem IN ('hash', 'balance')");
+	is("@found", 'bob', "$how: a line changed after the restore is found");
 	$c->rows('ROLLBACK');
 	$c->close;
 	return;
@@ -163,7 +164,10 @@ $server->command_ok([ 'pg_restore', '-j2', '--exit-on-error', '-d', $server->con
 like_the_original('directory', 'directory', february => $february);
 
 # Data only: the months that have data are made first, in UTC, by hand
-$server->safe_psql('data', "CREATE EXTENSION tokenbill; SELECT tokenbill.make_ledger_month(m) FROM generate_series(timestamptz '2026-02-01 UTC', '2026-06-01 UTC', '1 month') m");
+$server->safe_psql('data', <<'SQL');
+CREATE EXTENSION tokenbill;
+SELECT tokenbill.make_ledger_month(m) FROM generate_series(timestamptz '2026-02-01 UTC', '2026-06-01 UTC', '1 month') m;
+SQL
 $server->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', "$dir/data.sql", $server->connstr('data') ], 'data only: restored');
 like_the_original('data', 'data only', february => $february, data_only => 1);
 

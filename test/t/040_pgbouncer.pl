@@ -149,7 +149,9 @@ $server->sound('after charging through PgBouncer');
 		is($holder->value('SELECT count(*) FROM pg_prepared_statements'), 0, 'no prepared statement');
 		is($holder->value('SELECT count(*) FROM pg_cursors WHERE is_holdable'), 0, 'no cursor');
 		is($holder->value("SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()"), 0, 'no temporary table');
-		is($holder->value("SELECT coalesce(string_agg(name || ' = ' || setting, ', '), '') FROM pg_settings WHERE source = 'session' AND name NOT IN ('client_encoding', 'application_name')"),
+		is( $holder->value(
+				"SELECT coalesce(string_agg(name || ' = ' || setting, ', '), '') FROM pg_settings
+				WHERE source = 'session' AND name NOT IN ('client_encoding', 'application_name')"),
 			'', 'no setting');
 		is($holder->value('SELECT current_user || \' \' || session_user'), 'app app', 'nobody else');
 		is($holder->value('SHOW search_path'), '"$user", public', 'the search_path of before');

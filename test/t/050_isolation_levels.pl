@@ -33,12 +33,29 @@ foreach my $number (1 .. 400)
 		my $key = "k$number-" . scalar @steps;
 		my $dice = rand();
 		my $amount = sprintf('0.%06d', 1 + int(rand(5000)));
-		push @steps,
-		  $dice < 0.5 ? { account => $account, key => $key, amount => "-$amount", sql => "SELECT seq, amount, balance, replayed FROM tokenbill.charge_amount('$account', $amount, '$key')" }
-		  : $dice < 0.65 ? { account => $account, key => $key, amount => '-0.000007', sql => "SELECT seq, amount, balance, replayed FROM tokenbill.charge('$account', 'gpt', '{\"tokens\": 7}', '$key')" }
-		  : $dice < 0.8 ? { account => $account, key => "tokenbill:order:$key", amount => $amount, sql => "SELECT seq, amount, balance, replayed FROM tokenbill.recharge('$account', $amount, '$key')" }
-		  : { account => $account, key => "tokenbill:capture:$key", amount => "-$amount",
-			sql => "SELECT c.seq, c.amount, c.balance, c.replayed FROM tokenbill.hold('$account', 0.005, '$key') h, LATERAL tokenbill.capture(h.account, h.idempotency_key, amount => $amount) c" };
+		my $step = { account => $account, key => $key, amount => "-$amount" };
+		my $call;
+		if ($dice < 0.5)
+		{
+			$call = "tokenbill.charge_amount('$account', $amount, '$key') r";
+		}
+		elsif ($dice < 0.65)
+		{
+			$step->{amount} = '-0.000007';
+			$call = "tokenbill.charge('$account', 'gpt', '{\"tokens\": 7}', '$key') r";
+		}
+		elsif ($dice < 0.8)
+		{
+			$step->{amount} = $amount;
+			$call = "tokenbill.recharge('$account', $amount, '$key') r";
+		}
+		else
+		{
+			$call = "tokenbill.hold('$account', 0.005, '$key') h, "
+			  . "LATERAL tokenbill.capture(h.account, h.idempotency_key, amount => $amount) r";
+		}
+		$step->{sql} = "SELECT r.seq, r.amount, r.balance, r.replayed FROM $call";
+		push @steps, $step;
 	}
 	push @work, { number => $number, steps => \@steps };
 }

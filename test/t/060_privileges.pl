@@ -262,7 +262,8 @@ foreach my $login (qw(tenant greedy web))
 			[ map { ($nowhere->{error}{$_} // '') =~ s/xyz/*/gr } qw(code message detail hint) ],
 			"$login: $what does not tell whether the account exists");
 	}
-	my $batch = $c->query("SELECT sqlstate, balance FROM tokenbill.charge_batch('[{\"account\": \"bob\", \"amount\": 1, \"idempotency_key\": \"x\"}, {\"account\": \"ann\", \"amount\": 0.01, \"idempotency_key\": \"batch-$login\"}]')");
+	my $batch = $c->query('SELECT sqlstate, balance FROM tokenbill.charge_batch($1)',
+		'[{"account": "bob", "amount": 1, "idempotency_key": "x"}, {"account": "ann", "amount": 0.01, "idempotency_key": "batch-' . $login . '"}]');
 	is($batch->{rows}[0][0], 'PT404', "$login: another account in a batch is refused as not there");
 	is($batch->{rows}[0][1], undef, "$login: and nothing is said about it");
 	is($batch->{rows}[1][0], undef, "$login: its own is charged");

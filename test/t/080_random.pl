@@ -114,6 +114,13 @@ sub statement
 	return $request;
 }
 
+# One that is no movement: nothing of it is compared, but if it has to be empty
+sub plain
+{
+	my ($function, $sql, $params, %opt) = @_;
+	return { function => $function, sql => $sql, params => $params, plain => 1, %opt };
+}
+
 my %build = (
 	charge => sub {
 		my ($account) = @_;
@@ -162,8 +169,9 @@ my %build = (
 		my $key = $final && rand() < 0.6 ? undef : $account eq 'tok' ? token_key() : 'c' . ++$number;
 		my $usage = rand() < 0.3 ? usage('gpt') : undef;
 		my $amount = $usage || ($final && rand() < 0.2) ? undef : amount(0.3);
-		return statement({ account => $account, key => defined $key ? $key : "tokenbill:capture:$hold", hold_key => $hold, usage => $usage, amount => $amount, final => $final },
-			'capture', account => $account, hold_key => $hold, usage => $usage && encode_json($usage), amount => $amount, idempotency_key => $key,
+		my $request = { account => $account, hold_key => $hold, usage => $usage, amount => $amount, final => $final };
+		$request->{key} = defined $key ? $key : "tokenbill:capture:$hold";
+		return statement($request, 'capture', account => $account, hold_key => $hold, usage => $usage && encode_json($usage), amount => $amount, idempotency_key => $key,
 			final => $final ? 't' : 'f');
 	},
 	release => sub {
@@ -183,7 +191,8 @@ my %build = (
 		my ($account) = @_;
 		my $amount = amount(0.5);
 		my $order = 'o' . ++$order_number;
-		return statement({ account => $account, key => "tokenbill:order:$order", order => $order, amount => $amount }, 'recharge', account => $account, amount => $amount, order_no => $order);
+		return statement({ account => $account, key => "tokenbill:order:$order", order => $order, amount => $amount }, 'recharge',
+			account => $account, amount => $amount, order_no => $order);
 	},
 	grant_credit => sub {
 		my ($account) = @_;
@@ -193,17 +202,18 @@ my %build = (
 	},
 	issue_token => sub {
 		my ($account) = @_;
-		return { account => $account, function => 'issue_token', sql => 'SELECT tokenbill.issue_token($1, $2) AS token', params => [ $account, '1 hour' ], plain => 1 };
+		return plain('issue_token', 'SELECT tokenbill.issue_token($1, $2) AS token', [ $account, '1 hour' ], account => $account);
 	},
 	set_account_status => sub {
 		my ($account) = @_;
 		return unless $account eq 'ice';
-		return { account => $account, function => 'set_account_status', sql => 'SELECT * FROM tokenbill.set_account_status($1, $2)', params => [ $account, pick('frozen', 'active', 'active') ], plain => 1 };
+		return plain('set_account_status', 'SELECT * FROM tokenbill.set_account_status($1, $2)',
+			[ $account, pick('frozen', 'active', 'active') ], account => $account);
 	},
 	set_credit_limit => sub {
 		my ($account) = @_;
 		return unless $account eq 'ben';
-		return { account => $account, function => 'set_credit_limit', sql => 'SELECT * FROM tokenbill.set_credit_limit($1, $2)', params => [ $account, 2 + int(rand(6)) ], plain => 1 };
+		return plain('set_credit_limit', 'SELECT * FROM tokenbill.set_credit_limit($1, $2)', [ $account, 2 + int(rand(6)) ], account => $account);
 	},);
 
 sub token_key
@@ -271,40 +281,48 @@ my @alone = (
 	# one key by several clients at once
 	(sub { return shared_charge(); }) x 3,
 	(sub {
-		my @items = map { { account => pick(grep { $_ ne 'tok' } @names), amount => amount(0.1), idempotency_key => 'b' . (rand() < 0.9 ? ++$number : $number) } } 1 .. 1 + int(rand(8));
+		my @items;
+		foreach (1 .. 1 + int(rand(8)))
+		{
+			my $key = 'b' . (rand() < 0.9 ? ++$number : $number);
+			push @items, { account => pick(grep { $_ ne 'tok' } @names), amount => amount(0.1), idempotency_key => $key };
+		}
 		# exact numbers, which no encoder of Perl's would write
 		my $json = join(', ', map { "{\"account\": \"$_->{account}\", \"amount\": $_->{amount}, \"idempotency_key\": \"$_->{idempotency_key}\"}" } @items);
 		return { function => 'charge_batch', sql => 'SELECT * FROM tokenbill.charge_batch($1)', params => ["[$json]"], items => \@items };
 	}) x 2,
-	sub { return { function => 'expire_holds', sql => 'SELECT tokenbill.expire_holds()', params => [], plain => 1 }; },
-	sub { return { function => 'expire_holds', sql => 'SELECT tokenbill.expire_holds($1, 3)', params => [ pick(@names) ], plain => 1 }; },
+	sub { return plain('expire_holds', 'SELECT tokenbill.expire_holds()', []); },
+	sub { return plain('expire_holds', 'SELECT tokenbill.expire_holds($1, 3)', [ pick(@names) ]); },
 	sub {
 		my $price = price_request(pick([ 'gpt', 'tokens' ], [ 'gpt', 'input_tokens' ], [ 'img', 'images' ])->@*);
 		# known before it can be used
 		$model->price(@{$price}{qw(service meter unit_price per)});
-		return { function => 'set_price', sql => 'SELECT * FROM tokenbill.set_price($1, $2, $3, $4)', params => [ @{$price}{qw(service meter unit_price per)} ], plain => 1 };
+		return plain('set_price', 'SELECT * FROM tokenbill.set_price($1, $2, $3, $4)', [ @{$price}{qw(service meter unit_price per)} ]);
 	},
-	sub { return { function => 'make_ledger_months', sql => 'SELECT tokenbill.make_ledger_months(2)', params => [], plain => 1 }; },
-	sub { return { function => 'verify_ledger', sql => 'SELECT * FROM tokenbill.verify_ledger()', params => [], plain => 1, empty => 1 }; },
+	sub { return plain('make_ledger_months', 'SELECT tokenbill.make_ledger_months(2)', []); },
+	sub { return plain('verify_ledger', 'SELECT * FROM tokenbill.verify_ledger()', [], empty => 1); },
 	sub {
-		return { function => 'trial_balance', sql => 'SELECT currency FROM tokenbill.trial_balance GROUP BY currency HAVING sum(amount) <> 0', params => [], plain => 1, empty => 1 };
+		return plain('trial_balance', 'SELECT currency FROM tokenbill.trial_balance GROUP BY currency HAVING sum(amount) <> 0', [], empty => 1);
 	},
 	# whom nobody gave credit or debt is never below zero
 	sub {
-		return { function => 'balances', sql => "SELECT * FROM tokenbill.balances WHERE available < 0 AND account NOT IN ('ben', 'dan')", params => [], plain => 1, empty => 1 };
+		return plain('balances', "SELECT * FROM tokenbill.balances WHERE available < 0 AND account NOT IN ('ben', 'dan')", [], empty => 1);
 	},
 	sub {
-		my $usage = usage('gpt');
-		return { function => 'quote', sql => 'SELECT * FROM tokenbill.quote($1, $2, $3) WHERE amount <> quantity * unit_price / per', params => [ pick(@names), 'gpt', encode_json($usage) ], plain => 1, empty => 1 };
+		return plain('quote', 'SELECT * FROM tokenbill.quote($1, $2, $3) WHERE amount <> quantity * unit_price / per',
+			[ pick(@names), 'gpt', encode_json(usage('gpt')) ], empty => 1);
 	},
 	sub {
 		my $token = pick(grep { $_->{key} =~ /^tbt_/ } @keys) or return;
-		return { function => 'token_result', account => $token->{account}, sql => 'SELECT * FROM tokenbill.token_result($1, $2)', params => [ $token->{account}, $token->{key} ], key => $token->{key}, strict => 'replayed' };
+		return {
+			function => 'token_result', account => $token->{account}, key => $token->{key}, strict => 'replayed',
+			sql => 'SELECT * FROM tokenbill.token_result($1, $2)', params => [ $token->{account}, $token->{key} ] };
 	},
 	# a token a second time
 	sub {
 		my $token = pick(grep { $_->{key} =~ /^tbt_/ } @keys) or return;
-		return statement({ account => $token->{account}, key => $token->{key}, strict => 'PT409' }, 'charge_amount', account => $token->{account}, amount => '0.01', idempotency_key => $token->{key});
+		return statement({ account => $token->{account}, key => $token->{key}, strict => 'PT409' }, 'charge_amount',
+			account => $token->{account}, amount => '0.01', idempotency_key => $token->{key});
 	},);
 
 # A transaction: requests, and how it ends. Accounts in order, so that no two

@@ -78,9 +78,10 @@ cmp_ok(scalar(() = $installed =~ /\n/g), '>', 200, 'the snapshot sees a good dea
 my @paths = $fresh->rows("SELECT source, path FROM pg_extension_update_paths('tokenbill') WHERE path IS NOT NULL AND target = \$1
 	AND source IN (SELECT version FROM pg_available_extension_versions WHERE name = 'tokenbill')", $version);
 note(@paths ? 'upgrades from ' . join(', ', map { $_->{source} } @paths) : "$version is the first version: there is nothing to upgrade from");
-# as many as the tree has scripts for
-my @scripts = glob "$FindBin::RealBin/../../sql/upgrade/tokenbill--*--*.sql";
-cmp_ok(scalar @paths, '>=', scalar @scripts ? 1 : 0, 'every upgrade script can be reached');
+if (glob "$FindBin::RealBin/../../sql/upgrade/tokenbill--*--*.sql")
+{
+	cmp_ok(scalar @paths, '>', 0, 'where there are upgrade scripts, one can be walked');
+}
 foreach my $path (@paths)
 {
 	my $name = 'from_' . $path->{source} =~ s/\W/_/gr;
@@ -259,7 +260,9 @@ $server->restart;
 }
 $server->append_conf('postgresql.conf', "tokenbill.idempotency_window = 'soon'");
 $server->reload;
-ok($server->wait_until('the bad setting to be refused', sub { return slurp_file($server->logfile) =~ /invalid value for parameter "tokenbill\.idempotency_window"/; }), 'a bad setting in the file is refused');
+$server->wait_until(
+	'a bad setting in the file to be refused',
+	sub { return slurp_file($server->logfile) =~ /invalid value for parameter "tokenbill\.idempotency_window"/; });
 is($server->safe_psql('fresh', 'SHOW tokenbill.idempotency_window'), '40 days', 'and the one before stays');
 
 $server->stop;

@@ -17,7 +17,9 @@ $server->begin(conf => ['max_connections = 6']);
 my $client = $server->client(name => 'bulk');
 my $other = $server->client(name => 'other');
 is($client->value('SHOW max_locks_per_transaction'), '64', 'the default number of locks');
-my $room = 64 * ($client->value('SHOW max_connections') + $client->value('SHOW autovacuum_max_workers') + 1 + $client->value('SHOW max_worker_processes') + $client->value('SHOW max_wal_senders'));
+my $backends = 1;
+$backends += $client->value("SHOW $_") foreach qw(max_connections autovacuum_max_workers max_worker_processes max_wal_senders);
+my $room = 64 * $backends;
 cmp_ok($room, '<', 5000, "the lock table has room for some $room locks");
 
 $client->rows("SELECT tokenbill.create_account('ann')");
@@ -33,21 +35,27 @@ is($client->value(sprintf($bulk, 'k', '')), 20000, '20,000 charges in one transa
 cmp_ok($client->value('SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid()'), '<', 1000, 'hold few locks');
 
 # the other sees them as busy, the first as the last
-is($other->sqlstate("SELECT tokenbill.charge_amount('a' || $_ % 10 + 1, 0.0001, 'k$_', wait => false)"), 'PT423', "key k$_ is in progress") foreach 1, 10000, 20000;
+sub again
+{
+	my ($i, $prefix) = @_;
+	return "SELECT replayed FROM tokenbill.charge_amount('a' || $i % 10 + 1, 0.0001, '$prefix$i', wait => false)";
+}
+is($other->sqlstate(again($_, 'k')), 'PT423', "key k$_ is in progress") foreach 1, 10000, 20000;
 is($other->value("SELECT seq FROM tokenbill.charge_amount('ann', 0.0001, 'k1', wait => false)"), 2, 'on another account it is not');
 $client->rows('COMMIT');
 is($client->value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"), 0, 'no advisory lock stays');
-is($other->value("SELECT replayed FROM tokenbill.charge_amount('a' || $_ % 10 + 1, 0.0001, 'k$_', wait => false)"), 't', "key k$_ is replayed then") foreach 1, 10000, 20000;
-ok(equal_decimals($client->value("SELECT sum(balance) FROM tokenbill.balances WHERE account IN (SELECT 'a' || i FROM generate_series(1, 10) i)"), '8'), 'all of them were charged');
+is($other->value(again($_, 'k')), 't', "key k$_ is replayed then") foreach 1, 10000, 20000;
+my $left = $client->value("SELECT sum(balance) FROM tokenbill.balances WHERE account IN (SELECT 'a' || i FROM generate_series(1, 10) i)");
+ok(equal_decimals($left, '8'), 'all of them were charged');
 
 # ---- the same without waiting
 $client->rows('BEGIN');
 my $answer = $client->query(sprintf($bulk, 'n', ', wait => false'));
 is($answer->{error}, undef, '20,000 charges with wait => false in one transaction') or diag(explain($answer->{error}));
 is($answer->{rows} && $answer->{rows}[0] && $answer->{rows}[0][0], 20000, 'all of them');
-is($other->sqlstate("SELECT tokenbill.charge_amount('a' || $_ % 10 + 1, 0.0001, 'n$_', wait => false)"), 'PT423', "key n$_ is in progress") foreach 1, 20000;
+is($other->sqlstate(again($_, 'n')), 'PT423', "key n$_ is in progress") foreach 1, 20000;
 $client->rows('ROLLBACK');
-is($other->value("SELECT replayed FROM tokenbill.charge_amount('a' || $_ % 10 + 1, 0.0001, 'n$_', wait => false)"), 'f', "rolled back, key n$_ is free") foreach 1, 20000;
+is($other->value(again($_, 'n')), 'f', "rolled back, key n$_ is free") foreach 1, 20000;
 
 # ---- in subtransactions, a third of which are undone
 $client->rows(<<'SQL');
