@@ -62,7 +62,7 @@ RETURNS TABLE (item integer, account text, seq bigint, kind text, service text, 
 	held numeric, price numeric, ref text, sqlstate text, message text, detail jsonb, hint text)
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'tokenbill_charge_batch';
 COMMENT ON FUNCTION tokenbill.charge_batch(jsonb) IS
-'Charges an array of requests, objects with the arguments of charge(), charge_tokens() or charge_amount(), in one statement: one row an item, in order, with a receipt or with sqlstate, message, detail and hint; a refused item does not stop the others';
+'Charges an array of requests, objects with the arguments of charge(), charge_tokens() or charge_amount() but wait, at most 10000, in one statement: one row an item, in order, with a receipt or with sqlstate, message, detail and hint; a refused item does not stop the others';
 
 /*
  * How much of a charge came back: locked with the account, so that two refunds
