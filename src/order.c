@@ -8,7 +8,9 @@
  *
  * Order numbers are unique over all accounts, which no account's lock can see to:
  * the unique index on order_no does.  Two calls at once with one number wait for
- * each other there, whatever accounts they name.
+ * each other there, whatever accounts they name; for one account they wait at its
+ * row before, so that one who has the account locked is never waited for by one
+ * who has the order.
  */
 #include "account.h"
 #include "catalog/pg_collation.h"
@@ -17,6 +19,7 @@
 #include "idempotency.h"
 #include "ledger.h"
 #include "money.h"
+#include "month.h"
 #include "movement.h"
 #include "query.h"
 #include "tenant.h"
@@ -188,6 +191,7 @@ recharge_once(Recharge *recharge, Datum *values, bool *nulls)
 	Refusal    *refusal;
 	bool		is_new;
 	bool		has_line = true;
+	Account		account;
 
 	refusal = tb_check_account(line->account, recharge->movement.user);
 	if (refusal != NULL)
@@ -200,6 +204,10 @@ recharge_once(Recharge *recharge, Datum *values, bool *nulls)
 						  "Ask again in a moment: you will get the order, or be free to make it.",
 						  "an order of this number is in progress");
 
+	/* the account first: it is what a transaction may have locked already */
+	tb_open_month(tb_now());
+	if (!tb_lock_account(line->account, &account))
+		return tb_no_account(line->account);
 	is_new = insert_order(recharge);
 	if (is_new)
 	{
