@@ -22,8 +22,8 @@ WITH RECURSIVE line AS (
 		SELECT l.seq + 1 AS seq, l.created_at + :'step'::interval AS created_at, t.cost, l.balance - t.cost AS balance,
 			('{"input_tokens": ' || t.input || ', "output_tokens": ' || t.output || '}')::jsonb AS usage,
 			'{"input_tokens": "0.25/1000000", "output_tokens": "2/1000000"}'::jsonb AS rates,
-			-- scattered as random keys are, but short enough not to look like a card number
-			'k' || (100000000000 + (l.seq * 7368787 + l.account::bigint * 15485863) % 800000000000) AS key
+			-- scattered among those of the measured charges, and never one of them
+			(100000000000 + (l.seq * 736878795587 + l.account::bigint * 15485863) % 800000000000) || 'k' AS key
 		FROM (SELECT i.input, i.output, i.input * 0.00000025 + i.output * 0.000002 AS cost
 			FROM (SELECT 100 + l.seq * 7919 % 5000 AS input, 20 + l.seq * 6007 % 900 AS output OFFSET 0) AS i OFFSET 0) AS t
 		OFFSET 0
