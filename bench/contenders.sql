@@ -18,7 +18,7 @@ CREATE TABLE bench.opening_account AS TABLE tokenbill.account;
 CREATE TABLE bench.opening_ledger AS TABLE tokenbill.ledger;
 
 -- The same tables: columns, collations, indexes, fillfactor, months
-CREATE TABLE bench.account (LIKE tokenbill.account INCLUDING ALL) WITH (fillfactor = 70);
+CREATE TABLE bench.account (LIKE tokenbill.account INCLUDING ALL) WITH (fillfactor = 50);
 CREATE TABLE bench.price (LIKE tokenbill.price INCLUDING ALL);
 INSERT INTO bench.price TABLE tokenbill.price;
 CREATE TABLE bench.ledger (LIKE tokenbill.ledger) PARTITION BY RANGE (created_at);

@@ -30,7 +30,7 @@ CREATE TABLE tokenbill.account (
 	currency text NOT NULL,
 	metadata jsonb NOT NULL DEFAULT '{}',
 	created_at timestamptz NOT NULL
-) WITH (fillfactor = 70);
+) WITH (fillfactor = 50);
 
 COMMENT ON TABLE tokenbill.account IS 'One row an account: its balance, derived from the ledger, and its settings';
 COMMENT ON COLUMN tokenbill.account.created_at IS 'When it was made';
@@ -61,6 +61,13 @@ CREATE TRIGGER no_truncate BEFORE TRUNCATE ON tokenbill.account
 FOR EACH STATEMENT EXECUTE FUNCTION tokenbill.forward_only();
 
 SELECT pg_catalog.pg_extension_config_dump('tokenbill.account', '');
+
+CREATE FUNCTION tokenbill.may_change(balance numeric, held numeric, credit_limit numeric, seq bigint, updated_at timestamptz,
+	hash bytea, status text, sandbox boolean, tokens_only boolean, overflow text, currency text)
+RETURNS boolean
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'tokenbill_may_change';
+COMMENT ON FUNCTION tokenbill.may_change(numeric, numeric, numeric, bigint, timestamptz, bytea, text, boolean, boolean, text, text) IS
+'Internal: the condition of the statement by which charge() changes an account''s row; refused (55000) anywhere else';
 
 CREATE FUNCTION tokenbill.create_account(account text, currency text DEFAULT 'USD', credit_limit numeric DEFAULT 0,
 	sandbox boolean DEFAULT false, metadata jsonb DEFAULT '{}')

@@ -17,6 +17,8 @@
 #include "utils/builtins.h"
 #include "utils/typcache.h"
 
+PG_FUNCTION_INFO_V1(tokenbill_may_change);
+
 /* The columns of tokenbill.account that are read here, in the table's order. */
 enum
 {
@@ -96,6 +98,38 @@ take_apart(HeapTupleHeader header, Datum *values, bool *nulls)
 }
 
 /*
+ * Read an account's columns; the values stay where they are.  The name and ctid
+ * are the caller's to set.
+ */
+static void
+read_columns(const Datum *values, const bool *nulls, Account *account)
+{
+	account->balance = DatumGetNumeric(values[ACCOUNT_BALANCE]);
+	account->held = DatumGetNumeric(values[ACCOUNT_HELD]);
+	account->credit_limit = DatumGetNumeric(values[ACCOUNT_CREDIT_LIMIT]);
+	account->seq = DatumGetInt64(values[ACCOUNT_SEQ]);
+	account->updated_at = DatumGetTimestampTz(values[ACCOUNT_UPDATED_AT]);
+	account->has_hash = !nulls[ACCOUNT_HASH];
+	if (account->has_hash)
+	{
+		bytea	   *hash = DatumGetByteaPP(values[ACCOUNT_HASH]);
+
+		if (VARSIZE_ANY_EXHDR(hash) != TB_HASH_BYTES)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("account \"%s\" has a hash of the wrong length",
+							text_to_cstring(account->account)),
+					 errhint("Run tokenbill.verify_ledger() on the account.")));
+		memcpy(account->hash, VARDATA_ANY(hash), TB_HASH_BYTES);
+	}
+	account->status = DatumGetTextPP(values[ACCOUNT_STATUS]);
+	account->sandbox = DatumGetBool(values[ACCOUNT_SANDBOX]);
+	account->tokens_only = DatumGetBool(values[ACCOUNT_TOKENS_ONLY]);
+	account->overflow = DatumGetTextPP(values[ACCOUNT_OVERFLOW]);
+	account->currency = DatumGetTextPP(values[ACCOUNT_CURRENCY]);
+}
+
+/*
  * tb_lock_account
  *		Lock an account's row until the transaction ends, and read it; false if
  *		there is none.  Waits for whoever has it locked.
@@ -124,29 +158,7 @@ tb_lock_account(const text *account_name, Account *account)
 	account->account = unconstify(text *, account_name);
 	account->ctid = *(ItemPointer) DatumGetPointer(columns[0]);
 	take_apart(DatumGetHeapTupleHeaderCopy(columns[1]), values, nulls);
-	account->balance = DatumGetNumeric(values[ACCOUNT_BALANCE]);
-	account->held = DatumGetNumeric(values[ACCOUNT_HELD]);
-	account->credit_limit = DatumGetNumeric(values[ACCOUNT_CREDIT_LIMIT]);
-	account->seq = DatumGetInt64(values[ACCOUNT_SEQ]);
-	account->updated_at = DatumGetTimestampTz(values[ACCOUNT_UPDATED_AT]);
-	account->has_hash = !nulls[ACCOUNT_HASH];
-	if (account->has_hash)
-	{
-		bytea	   *hash = DatumGetByteaPP(values[ACCOUNT_HASH]);
-
-		if (VARSIZE_ANY_EXHDR(hash) != TB_HASH_BYTES)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("account \"%s\" has a hash of the wrong length",
-							text_to_cstring(account_name)),
-					 errhint("Run tokenbill.verify_ledger() on the account.")));
-		memcpy(account->hash, VARDATA_ANY(hash), TB_HASH_BYTES);
-	}
-	account->status = DatumGetTextPP(values[ACCOUNT_STATUS]);
-	account->sandbox = DatumGetBool(values[ACCOUNT_SANDBOX]);
-	account->tokens_only = DatumGetBool(values[ACCOUNT_TOKENS_ONLY]);
-	account->overflow = DatumGetTextPP(values[ACCOUNT_OVERFLOW]);
-	account->currency = DatumGetTextPP(values[ACCOUNT_CURRENCY]);
+	read_columns(values, nulls, account);
 	return true;
 }
 
@@ -186,6 +198,135 @@ tb_store_account(const Account *account)
 				 errmsg("account \"%s\" moved while it was locked",
 						text_to_cstring(account->account)),
 				 errhint("Try the transaction again.")));
+}
+
+/* The change that the running statement is about; null when there is none. */
+static AccountChange *running_change = NULL;
+
+/*
+ * The parameters of tb_change_account()'s statement.  All but the name are known
+ * only when the row has been seen, so the executor is made to ask for each when
+ * it needs it.
+ */
+static ParamExternData *
+fetch_parameter(ParamListInfo params, int number, bool speculative,
+				ParamExternData *space)
+{
+	AccountChange *change = (AccountChange *) params->paramFetchArg;
+	const Account *account = &change->account;
+
+	space->isnull = false;
+	space->pflags = 0;
+	switch (number)
+	{
+		case 1:
+			space->ptype = TEXTOID;
+			space->value = PointerGetDatum(account->account);
+			break;
+		case 2:
+			space->ptype = NUMERICOID;
+			space->value = NumericGetDatum(account->balance);
+			break;
+		case 3:
+			space->ptype = NUMERICOID;
+			space->value = NumericGetDatum(account->held);
+			break;
+		case 4:
+			space->ptype = INT8OID;
+			space->value = Int64GetDatum(account->seq);
+			break;
+		case 5:
+			space->ptype = TIMESTAMPTZOID;
+			space->value = TimestampTzGetDatum(account->updated_at);
+			break;
+		case 6:
+			SET_VARSIZE(change->hash, sizeof(change->hash));
+			memcpy(VARDATA(change->hash), account->hash, TB_HASH_BYTES);
+			space->ptype = BYTEAOID;
+			space->value = PointerGetDatum(change->hash);
+			break;
+		default:
+			elog(ERROR, "unexpected parameter %d", number);
+	}
+	return space;
+}
+
+/*
+ * tb_change_account
+ *		Change an account's row at once, if may_change() agrees to; false if it
+ *		does not, or if there is no such row.  Waits for whoever has it locked.
+ *
+ * The same as tb_lock_account(), a judgement and tb_store_account(), for less: the
+ * row is found once, and locked by being written.  Under contention it is the
+ * executor's own rechecking (EvalPlanQual) that has the newest row judged.
+ */
+bool
+tb_change_account(AccountChange *change)
+{
+	static Statement query = {
+		.sql = "UPDATE tokenbill.account a SET balance = $2, held = $3, seq = $4, updated_at = $5, hash = $6"
+		" WHERE a.account OPERATOR(pg_catalog.=) $1"
+		" AND tokenbill.may_change(a.balance, a.held, a.credit_limit, a.seq, a.updated_at, a.hash,"
+		" a.status, a.sandbox, a.tokens_only, a.overflow, a.currency)",
+		.nargs = 6,
+		.types = {TEXTOID, NUMERICOID, NUMERICOID, INT8OID, TIMESTAMPTZOID, BYTEAOID}
+	};
+	uint64		changed = 0;
+
+	Assert(running_change == NULL);
+	change->context = CurrentMemoryContext;
+	PG_TRY();
+	{
+		running_change = change;
+		changed = tb_run_late(&query, fetch_parameter, change);
+	}
+	PG_FINALLY();
+	{
+		running_change = NULL;
+	}
+	PG_END_TRY();
+	return changed > 0;
+}
+
+/*
+ * may_change(balance, held, credit_limit, seq, updated_at, hash, status, sandbox,
+ *			  tokens_only, overflow, currency) -> boolean
+ *		The condition of tb_change_account()'s statement; nobody else may call it.
+ */
+Datum
+tokenbill_may_change(PG_FUNCTION_ARGS)
+{
+	AccountChange *change = running_change;
+	Datum		values[ACCOUNT_COLUMNS];
+	bool		nulls[ACCOUNT_COLUMNS];
+	MemoryContext old;
+	bool		agreed;
+
+	if (change == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("may_change() is for tokenbill's own use"),
+				 errhint("Use charge().")));
+
+	/* the row is on a page that is let go, and what is made of it is needed after */
+	old = MemoryContextSwitchTo(change->context);
+
+	/* the arguments are the table's columns from the second on */
+	for (int i = 0; i < PG_NARGS(); i++)
+	{
+		int			column = ACCOUNT_BALANCE + i;
+
+		nulls[column] = PG_ARGISNULL(i);
+		if (nulls[column] || column == ACCOUNT_SEQ || column == ACCOUNT_UPDATED_AT ||
+			column == ACCOUNT_SANDBOX || column == ACCOUNT_TOKENS_ONLY)
+			values[column] = PG_GETARG_DATUM(i);
+		else
+			values[column] = PointerGetDatum(PG_DETOAST_DATUM_COPY(PG_GETARG_DATUM(i)));
+	}
+	read_columns(values, nulls, &change->account);
+	agreed = change->may_change(change);
+	MemoryContextSwitchTo(old);
+	PG_RETURN_BOOL(agreed);
 }
 
 /*

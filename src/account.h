@@ -24,6 +24,30 @@ typedef struct Account
 	text	   *currency;
 } Account;
 
+/*
+ * A change of an account's row in one statement, which finds the row, asks
+ * may_change() about it, and writes what that made of it: balance, held, seq,
+ * updated_at and hash.
+ */
+typedef struct AccountChange AccountChange;
+struct AccountChange
+{
+	/*
+	 * Sees the row in "account" and changes it there, or returns false to let
+	 * it be.  It is not locked yet: should it turn out to have been changed by
+	 * somebody else, may_change() is asked again about what they left.  So it
+	 * must start afresh each time, and must not run statements: what it would
+	 * read there may be newer than the row.
+	 */
+	bool		(*may_change) (AccountChange *change);
+	Account		account;		/* .account is set by the caller */
+
+	/* tb_change_account()'s own */
+	MemoryContext context;
+	char		hash[VARHDRSZ + TB_HASH_BYTES];
+};
+
+extern bool tb_change_account(AccountChange *change);
 extern Refusal *tb_no_account(const text *account);
 extern Refusal *tb_check_account(const text *account, Oid user);
 extern bool tb_lock_account(const text *account_name, Account *account);

@@ -103,6 +103,7 @@ tb_charge(const ChargeRequest *request, Oid user, Receipt *receipt)
 	charge.movement.ref_argument = "ref";
 	charge.movement.wait = request->wait;
 	charge.movement.needs_token = true;
+	charge.movement.at_once = true;
 	charge.movement.user = user;
 	charge.movement.judge = judge;
 	charge.debt = tb_text_is(request->on_insufficient, "debt");

@@ -2,9 +2,9 @@
  * ledger.c
  *	  Post a line; find one again.
  *
- * The order is: account locked, line inserted unless its key is there already,
- * account row rewritten.  A line that is not inserted has changed nothing, so a
- * replay needs no undoing.
+ * A line is made from the account's row while that is locked, and inserted unless
+ * its key is there already.  tb_post() rewrites the account after that, so a replay
+ * needs no undoing; movement.c has a shorter way, which does.
  */
 #include "ledger.h"
 
@@ -21,36 +21,50 @@ jsonb_or_null(Jsonb *value, char *null)
 }
 
 /*
- * tb_post
- *		Add a line to an account's ledger; false, and nothing changed, if the key
- *		is there already.
+ * tb_next_line
+ *		Make a line the account's next one, and the account what it is after it.
  *
- * The account must have been locked by tb_lock_account() since its last line.
  * The line comes with kind, amount, contra, key and whatever it keeps, and with
- * held, the total of the holds after it; seq, time, balance and credit limit are
- * filled in here, in the account as well.  Needs SPI.
+ * held, the total of the holds after it; seq, time, balance, credit limit and hash
+ * are filled in here, in the account as well.  Nothing is written.
  */
-bool
-tb_post(Account *account, ChainedLine *line)
+void
+tb_next_line(Account *account, ChainedLine *line)
 {
-	Datum		values[TB_LEDGER_COLUMNS];
-	char		nulls[TB_LEDGER_COLUMNS];
-	char		hash[VARHDRSZ + TB_HASH_BYTES];
-	SPIPlanPtr	plan;
+	uint8		hash[TB_HASH_BYTES];
 
 	line->account = account->account;
 	line->seq = account->seq + 1;
 	line->created_at = Max(line->created_at, account->updated_at);
 	line->balance = tb_add(account->balance, line->amount);
 	line->credit_limit = account->credit_limit;
+	tb_line_hash(line, account->has_hash ? account->hash : NULL, hash);
 
-	/* may make the month's table, so before anything is settled */
-	plan = tb_insert_plan(line->created_at);
+	account->balance = line->balance;
+	account->held = line->held;
+	account->seq = line->seq;
+	account->updated_at = line->created_at;
+	account->has_hash = true;
+	memcpy(account->hash, hash, TB_HASH_BYTES);
+}
 
-	tb_line_hash(line, account->has_hash ? account->hash : NULL,
-				 (uint8 *) VARDATA(hash));
+/*
+ * tb_insert_line
+ *		Insert what tb_next_line() made; false, and nothing inserted, if the key
+ *		is there already.
+ *
+ * The account must be locked: it is what keeps seq without gaps.  Needs SPI.
+ */
+bool
+tb_insert_line(const Account *account, const ChainedLine *line)
+{
+	Datum		values[TB_LEDGER_COLUMNS];
+	char		nulls[TB_LEDGER_COLUMNS];
+	char		hash[VARHDRSZ + TB_HASH_BYTES];
+	SPIPlanPtr	plan = tb_insert_plan(line->created_at);
+
+	memcpy(VARDATA(hash), account->hash, TB_HASH_BYTES);
 	SET_VARSIZE(hash, sizeof(hash));
-
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = PointerGetDatum(line->account);
 	values[1] = Int64GetDatum(line->seq);
@@ -71,15 +85,25 @@ tb_post(Account *account, ChainedLine *line)
 	values[15] = PointerGetDatum(line->ref);
 	nulls[15] = line->ref == NULL ? 'n' : ' ';
 	values[16] = PointerGetDatum(hash);
-	if (tb_run_plan(plan, values, nulls) == 0)
-		return false;
+	return tb_run_plan(plan, values, nulls) == 1;
+}
 
-	account->balance = line->balance;
-	account->held = line->held;
-	account->seq = line->seq;
-	account->updated_at = line->created_at;
-	account->has_hash = true;
-	memcpy(account->hash, VARDATA(hash), TB_HASH_BYTES);
+/*
+ * tb_post
+ *		Add a line to an account's ledger; false, and nothing changed, if the key
+ *		is there already.
+ *
+ * The account must have been locked by tb_lock_account() since its last line; the
+ * line is as tb_next_line() wants it.  Needs SPI.
+ */
+bool
+tb_post(Account *account, ChainedLine *line)
+{
+	/* may make the month's table, so before anything is settled */
+	(void) tb_insert_plan(Max(line->created_at, account->updated_at));
+	tb_next_line(account, line);
+	if (!tb_insert_line(account, line))
+		return false;
 	tb_store_account(account);
 	return true;
 }

@@ -5,6 +5,11 @@
  *	  claim the key -> open the month -> lock the account -> judge -> post
  *	  -> rows beside it
  *
+ * A charge that looks at nothing but the account has a short way through the middle
+ * of it: the statement that rewrites the account finds it, has it judged and locks
+ * it, which spares one of three statements.  Whenever that does not get there, the
+ * long way is taken from its beginning, and is what decides.
+ *
  * Whatever stands in the way, a request that has been granted before is replayed
  * and not refused: so before a refusal is returned, the key is looked up.  (On the
  * common path it is not: the insertion finds out.)
@@ -13,7 +18,8 @@
  * - same key twice at once: the second waits at the account's lock, then its
  *   insertion meets the first's line and it replays; if the first was rolled back
  *   it does not, and the second is carried out.
- * - two charges on the last cent: the second is judged after the first committed.
+ * - two charges on the last cent: the second is judged after the first committed;
+ *   on the short way it has been judged before, and is again.
  * - capture against expiry: both lock the account; the second finds the hold's
  *   status changed and is refused.
  */
@@ -96,6 +102,59 @@ judge(Movement *movement, Account *account)
 	return NULL;
 }
 
+/* A change of the account by a movement, the short way. */
+typedef struct ChangeByMovement
+{
+	AccountChange change;		/* first, so that one can be taken for the
+								 * other */
+	Movement   *movement;
+	Account		before;
+} ChangeByMovement;
+
+static bool
+may_change(AccountChange *change)
+{
+	ChangeByMovement *mine = (ChangeByMovement *) change;
+
+	mine->before = change->account;
+	if (judge(mine->movement, &change->account) != NULL)
+		return false;
+	tb_next_line(&change->account, &mine->movement->line);
+	return true;
+}
+
+/*
+ * The short way: judge and change the account in one statement, then insert the
+ * line.  False, and nothing changed, if it turns out not to be so simple: there is
+ * no account, it is refused, or the key has been used.  The long way finds out.
+ *
+ * Here the account is changed before the key is known to be new.  If it is not,
+ * the account is put back: we have it locked, so nobody has seen the change.
+ */
+static bool
+move_at_once(Movement *movement, Receipt *receipt)
+{
+	ChangeByMovement mine;
+	Account		now;
+
+	mine.movement = movement;
+	mine.change.may_change = may_change;
+	mine.change.account.account = movement->line.account;
+	if (!tb_change_account(&mine.change))
+		return false;
+	if (unlikely(!tb_insert_line(&mine.change.account, &movement->line)))
+	{
+		(void) tb_lock_account(movement->line.account, &now);
+		mine.before.ctid = now.ctid;
+		tb_store_account(&mine.before);
+		return false;
+	}
+	receipt->line = movement->line;
+	receipt->currency = mine.change.account.currency;
+	receipt->replayed = false;
+	return true;
+}
+
 /*
  * tb_move
  *		Carry out a movement, or replay it, or say why not.  Needs SPI.
@@ -120,6 +179,9 @@ tb_move(Movement *movement, Receipt *receipt)
 		return refusal;
 
 	tb_open_month(tb_now());
+	if (movement->at_once && !tb_is_token(line->idempotency_key) &&
+		move_at_once(movement, receipt))
+		return NULL;
 	for (;;)
 	{
 		if (!tb_lock_account(name, &account))

@@ -24,6 +24,8 @@ struct Movement
 	bool		derives_service;	/* the line's service was not asked for by
 									 * name */
 	bool		any_request;	/* judge() found that it has been done already */
+	bool		at_once;		/* judge() looks at the account only, and
+								 * nothing follows: the short way will do */
 	Oid			user;
 
 	/*

@@ -129,6 +129,32 @@ tb_read(Statement *statement, Datum *values, const char *nulls)
 }
 
 /*
+ * tb_run_late
+ *		Execute a query that asks for each parameter when it needs it.
+ */
+uint64
+tb_run_late(Statement *statement, ParamFetchHook fetch, void *arg)
+{
+	MemoryContext old = CurrentMemoryContext;
+	ParamListInfo params = makeParamList(statement->nargs);
+	int			code;
+
+	params->paramFetch = fetch;
+	params->paramFetchArg = arg;
+	if (unlikely(statement->plan == NULL))
+		statement->plan = tb_plan(statement->sql, statement->nargs, statement->types);
+	if (SPI_tuptable != NULL)
+		SPI_freetuptable(SPI_tuptable);
+	code = SPI_execute_plan_with_paramlist(statement->plan, params, false, 0);
+	if (code < 0)
+		elog(ERROR, "could not execute a plan: %s",
+			 SPI_result_code_string(code));
+	MemoryContextSwitchTo(old);
+	pfree(params);
+	return SPI_processed;
+}
+
+/*
  * tb_row
  *		Take the first row of the last result apart; false if there is none.
  *

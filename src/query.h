@@ -3,6 +3,7 @@
 
 #include "tokenbill.h"
 #include "executor/spi.h"
+#include "nodes/params.h"
 
 #define TB_MAX_PARAMETERS 20
 
@@ -29,6 +30,7 @@ extern uint64 tb_run(Statement *statement, Datum *values, const char *nulls);
 extern uint64 tb_read(Statement *statement, Datum *values, const char *nulls);
 extern SPIPlanPtr tb_plan(const char *sql, int nargs, Oid *types);
 extern uint64 tb_run_plan(SPIPlanPtr plan, Datum *values, const char *nulls);
+extern uint64 tb_run_late(Statement *statement, ParamFetchHook fetch, void *arg);
 extern bool tb_row(Datum *values, bool *nulls);
 
 #endif							/* TOKENBILL_QUERY_H */

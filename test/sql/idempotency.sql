@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(102);
+SELECT plan(106);
 SET LOCAL tokenbill.clock = '2031-01-10 12:00:00+00';
 SELECT tokenbill.create_account('acme'), tokenbill.create_account('other') \g /dev/null
 SELECT tokenbill.set_price('llm', 'input_tokens', 2, 1000000), tokenbill.set_price('llm', 'output_tokens', 8, 1000000),
@@ -148,6 +148,17 @@ FROM (VALUES ($$SELECT tokenbill.charge_amount('acme', 1, 'tokenbill:order:O-1')
 	($$SELECT tokenbill.recharge('acme', 1, 'tokenbill:x')$$, 'order_no')) v(statement, argument);
 SELECT tokenbill.hold('acme', 1, repeat('h', 255)) \g /dev/null
 SELECT is(length(idempotency_key), 255 + length('tokenbill:capture:'), 'a hold with the longest key has a derived one') FROM tokenbill.capture('acme', repeat('h', 255));
+
+-- A charge rewrites its account before it knows the key to be new, and puts it back when it is not
+SELECT tokenbill.create_account('put-back'), tokenbill.recharge('put-back', 100, 'O-put-back') \g /dev/null
+SELECT tokenbill.charge_amount('put-back', 1.50, 'k-put-back') \g /dev/null
+CREATE TEMP TABLE before AS SELECT a AS row FROM tokenbill.account a WHERE a.account = 'put-back';
+SET LOCAL tokenbill.clock = '2031-01-11 12:00:00+00';
+SELECT is(replayed, true, 'replayed a day later') FROM tokenbill.charge_amount('put-back', 1.50, 'k-put-back');
+SELECT pg_temp.refused($$SELECT tokenbill.charge_amount('put-back', 2, 'k-put-back')$$, 'PT409', '{"argument": "amount"}', 'another request is refused');
+SELECT results_eq($$SELECT a::text FROM tokenbill.account a WHERE a.account = 'put-back'$$, 'SELECT b.row::text FROM before b', 'the account is as it was, to its time and hash');
+SELECT throws_ok($$UPDATE tokenbill.account SET balance = 1000000 WHERE tokenbill.may_change(balance, held, credit_limit, seq, updated_at, hash,
+	status, sandbox, tokens_only, overflow, currency)$$, '55000', 'may_change() is for tokenbill''s own use', 'only a charge has an account judged');
 
 -- How long keys are remembered
 SET LOCAL tokenbill.clock = '2031-01-31 23:59:59+00';

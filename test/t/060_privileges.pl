@@ -74,6 +74,7 @@ my %granted = (
 	check_metadata => [ '', "SELECT tokenbill.check_metadata('a', '{}')" ],
 	check_time => [ '', "SELECT tokenbill.check_time('a', now())" ],
 	refuse_account => [ '', "SELECT tokenbill.refuse_account('a')" ],
+	may_change => [ '', "SELECT tokenbill.may_change(0, 0, 0, 0, now(), NULL, 'active', false, false, 'refuse', 'USD')" ],
 	refuse => [ '', "SELECT tokenbill.refuse('PT402', 'a', '{}', 'b')" ],
 	# triggers cannot be called by anybody
 	forward_only => [ undef ],
