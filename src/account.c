@@ -308,7 +308,10 @@ tokenbill_may_change(PG_FUNCTION_ARGS)
 				 errmsg("may_change() is for tokenbill's own use"),
 				 errhint("Use charge().")));
 
-	/* the row is on a page that is let go, and what is made of it is needed after */
+	/*
+	 * the row is on a page that is let go, and what is made of it is needed
+	 * after
+	 */
 	old = MemoryContextSwitchTo(change->context);
 
 	/* the arguments are the table's columns from the second on */

@@ -34,10 +34,10 @@ struct AccountChange
 {
 	/*
 	 * Sees the row in "account" and changes it there, or returns false to let
-	 * it be.  It is not locked yet: should it turn out to have been changed by
-	 * somebody else, may_change() is asked again about what they left.  So it
-	 * must start afresh each time, and must not run statements: what it would
-	 * read there may be newer than the row.
+	 * it be.  It is not locked yet: should it turn out to have been changed
+	 * by somebody else, may_change() is asked again about what they left.  So
+	 * it must start afresh each time, and must not run statements: what it
+	 * would read there may be newer than the row.
 	 */
 	bool		(*may_change) (AccountChange *change);
 	Account		account;		/* .account is set by the caller */

@@ -36,13 +36,16 @@ typedef struct Usage
 	/* "meters", or the provider's: see tb_usage_formats in usage.c */
 	const char *format;
 
-	/* "standard", "batch", "flex", "priority", or another word of the object's */
+	/*
+	 * "standard", "batch", "flex", "priority", or another word of the
+	 * object's
+	 */
 	const char *service_tier;
 
 	/*
-	 * All input tokens of the call, those read from and written to a cache too:
-	 * what context tiers look at.  Null if there is none, or if it is canonical:
-	 * ask tb_context_tokens(), which adds them up then.
+	 * All input tokens of the call, those read from and written to a cache
+	 * too: what context tiers look at.  Null if there is none, or if it is
+	 * canonical: ask tb_context_tokens(), which adds them up then.
 	 */
 	Numeric		context_tokens;
 
@@ -56,8 +59,8 @@ typedef struct Usage
 	Jsonb	   *kept;
 
 	/*
-	 * Counts that no format knows, as {"path": n}; null if none.  Each is a meter
-	 * of its own, named after the member, so that it has to be priced.
+	 * Counts that no format knows, as {"path": n}; null if none.  Each is a
+	 * meter of its own, named after the member, so that it has to be priced.
 	 */
 	Jsonb	   *unpriced_counts;
 
