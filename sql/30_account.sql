@@ -29,11 +29,13 @@ CREATE TABLE tokenbill.account (
 	overflow tokenbill.overflow_policy NOT NULL DEFAULT 'refuse',
 	currency text NOT NULL,
 	metadata jsonb NOT NULL DEFAULT '{}',
-	created_at timestamptz NOT NULL
+	created_at timestamptz NOT NULL,
+	price_group text COLLATE "C"
 ) WITH (fillfactor = 50);
 
 COMMENT ON TABLE tokenbill.account IS 'One row an account: its balance, derived from the ledger, and its settings';
 COMMENT ON COLUMN tokenbill.account.created_at IS 'When it was made';
+COMMENT ON COLUMN tokenbill.account.price_group IS 'Group whose prices go before the list''s; null: none';
 COMMENT ON COLUMN tokenbill.account.account IS 'Name of the account, chosen by the application';
 COMMENT ON COLUMN tokenbill.account.balance IS 'Sum of the amounts of its ledger lines, in currency';
 COMMENT ON COLUMN tokenbill.account.held IS 'What its open holds reserve, in currency';

@@ -93,13 +93,24 @@ COMMENT ON COLUMN tokenbill.recharge_orders.status IS 'init, processing, require
 
 CREATE VIEW tokenbill.prices WITH (security_barrier) AS
 SELECT p.service, p.meter, p.account, p.unit_price, p.per, p.valid_from,
-	pg_catalog.lead(p.valid_from) OVER (PARTITION BY p.service, p.meter, p.account ORDER BY p.valid_from USING OPERATOR(pg_catalog.<)) AS valid_to
+	pg_catalog.lead(p.valid_from) OVER (PARTITION BY p.service, p.meter, p.account, p.price_group, p.service_tier, p.hours
+		ORDER BY p.valid_from USING OPERATOR(pg_catalog.<)) AS valid_to,
+	p.price_group, p.service_tier, p.hours, p.mode, p.tiers
 FROM tokenbill.price p
-WHERE p.account OPERATOR(pg_catalog.=) '*' OR tokenbill.visible(p.account);
+WHERE p.side OPERATOR(pg_catalog.=) 'sale'
+	AND CASE WHEN p.account OPERATOR(pg_catalog.<>) '*' THEN tokenbill.visible(p.account)
+		WHEN p.price_group OPERATOR(pg_catalog.<>) '' THEN tokenbill.visible('')
+			OR EXISTS (SELECT FROM tokenbill.account a WHERE a.price_group OPERATOR(pg_catalog.=) p.price_group AND tokenbill.visible(a.account))
+		ELSE true END;
 COMMENT ON VIEW tokenbill.prices IS 'What was, is and will be charged for a unit; account * is the list price';
 COMMENT ON COLUMN tokenbill.prices.service IS 'What it is a price of';
 COMMENT ON COLUMN tokenbill.prices.meter IS 'What is counted: input_tokens, output_tokens, images ...';
-COMMENT ON COLUMN tokenbill.prices.account IS 'Account with a price of its own, or * for the list price';
+COMMENT ON COLUMN tokenbill.prices.account IS 'Account with a price of its own, or *';
+COMMENT ON COLUMN tokenbill.prices.price_group IS 'Group of accounts with a price of its own, or empty; the list price has neither';
+COMMENT ON COLUMN tokenbill.prices.service_tier IS 'standard, batch, flex, priority or another that usage names';
+COMMENT ON COLUMN tokenbill.prices.hours IS 'Window of hours, UTC; empty: all day';
+COMMENT ON COLUMN tokenbill.prices.mode IS 'flat, graduated, volume, package or cliff';
+COMMENT ON COLUMN tokenbill.prices.tiers IS 'The brackets above the first and their unit prices';
 COMMENT ON COLUMN tokenbill.prices.unit_price IS 'Price of per units';
 COMMENT ON COLUMN tokenbill.prices.per IS 'How many units unit_price is for';
 COMMENT ON COLUMN tokenbill.prices.valid_from IS 'From when on';
@@ -110,12 +121,15 @@ SELECT (l.created_at AT TIME ZONE 'UTC')::pg_catalog.date AS day, l.account, l.s
 	pg_catalog.sum(m.quantity) AS quantity, pg_catalog.trim_scale(pg_catalog.sum(m.amount)) AS amount
 FROM tokenbill.ledger l
 CROSS JOIN LATERAL (
-	SELECT u.key AS meter, u.value::pg_catalog.text::pg_catalog.numeric AS quantity,
-		(u.value::pg_catalog.text::pg_catalog.numeric OPERATOR(pg_catalog.*)
-		 pg_catalog.round(pg_catalog.split_part(l.rates OPERATOR(pg_catalog.->>) u.key, '/', 1)::pg_catalog.numeric, 40))
-		OPERATOR(pg_catalog./) pg_catalog.split_part(l.rates OPERATOR(pg_catalog.->>) u.key, '/', 2)::pg_catalog.numeric AS amount
-	FROM pg_catalog.jsonb_each(l.usage) u
-	WHERE l.rates OPERATOR(pg_catalog.?) u.key
+	SELECT r.key AS meter,
+		CASE WHEN o.is_object THEN (r.value OPERATOR(pg_catalog.->>) 'quantity')::pg_catalog.numeric
+			ELSE (l.usage OPERATOR(pg_catalog.->>) r.key)::pg_catalog.numeric END AS quantity,
+		CASE WHEN o.is_object THEN (r.value OPERATOR(pg_catalog.->>) 'amount')::pg_catalog.numeric
+			ELSE ((l.usage OPERATOR(pg_catalog.->>) r.key)::pg_catalog.numeric OPERATOR(pg_catalog.*)
+				pg_catalog.round(pg_catalog.split_part(r.value OPERATOR(pg_catalog.#>>) '{}', '/', 1)::pg_catalog.numeric, 40))
+				OPERATOR(pg_catalog./) pg_catalog.split_part(r.value OPERATOR(pg_catalog.#>>) '{}', '/', 2)::pg_catalog.numeric END AS amount
+	FROM pg_catalog.jsonb_each(l.rates) r
+	CROSS JOIN LATERAL (SELECT pg_catalog.jsonb_typeof(r.value) OPERATOR(pg_catalog.=) 'object' AS is_object) o
 	UNION ALL
 	SELECT 'amount', 1, pg_catalog.numeric_uminus(l.amount)
 	WHERE l.rates IS NULL

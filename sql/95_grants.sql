@@ -33,18 +33,14 @@ GRANT EXECUTE ON FUNCTION
 	tokenbill.recharge(text, numeric, text, text, text, integer, jsonb, boolean),
 	tokenbill.refund(text, text, text, numeric, text, jsonb, boolean),
 	tokenbill.grant_credit(text, numeric, text, timestamptz, integer, text, jsonb, boolean),
-	tokenbill.set_price(text, text, numeric, numeric, text, timestamptz),
+	tokenbill.set_price(text, text, numeric, numeric, text, timestamptz, text, text, text, text, jsonb),
+	tokenbill.set_cost(text, text, numeric, numeric, timestamptz, text, text, text, jsonb),
+	tokenbill.set_price_group(text, text),
+	tokenbill.set_meter(text, text, text, text),
 	tokenbill.quote(text, text, jsonb),
 	tokenbill.balance_at(text, timestamptz)
 TO tokenbill_billing;
 GRANT SELECT ON tokenbill.balances, tokenbill.statement, tokenbill.holds, tokenbill.recharge_orders, tokenbill.prices TO tokenbill_billing;
-
-/* counting what a text has touches nothing */
-GRANT EXECUTE ON FUNCTION
-	tokenbill.count_characters(text),
-	tokenbill.count_graphemes(text),
-	tokenbill.count_words(text)
-TO tokenbill_app, tokenbill_billing;
 
 /* finance and monitoring: all views, and the proof */
 GRANT SELECT ON tokenbill.balances, tokenbill.statement, tokenbill.holds, tokenbill.recharge_orders, tokenbill.prices,

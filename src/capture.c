@@ -44,7 +44,7 @@ judge_capture(Movement *movement, Account *account)
 							  tb_now(), &rating);
 		if (refusal != NULL)
 			return refusal;
-		request->price = rating.cost;
+		request->price = rating.amount;
 		line->rates = rating.rates;
 	}
 	else
@@ -107,7 +107,7 @@ tokenbill_capture(PG_FUNCTION_ARGS)
 							"Pass the usage, or the amount, or neither to capture all that is left.",
 							"usage and amount cannot both be given"));
 	if (line->usage != NULL)
-		tb_raise(tb_check_usage(line->usage));
+		tb_raise(tb_check_usage(line->usage, &line->usage));
 	if (request.amount != NULL)
 		tb_raise(tb_check_amount("amount", request.amount));
 	tb_raise(tb_check_optional_text("service", request.service, TB_MAX_NAME));

@@ -90,8 +90,8 @@ tb_charge(const ChargeRequest *request, Oid user, Receipt *receipt)
 
 			return missing ? missing : refusal;
 		}
-		charge.price = rating.cost;
-		line->usage = request->usage;
+		charge.price = rating.amount;
+		line->usage = rating.usage;
 		line->rates = rating.rates;
 	}
 

@@ -272,7 +272,8 @@ tokenbill_hold(PG_FUNCTION_ARGS)
 		tb_raise(tb_check_account(line->account, session.userid));
 		tb_raise(tb_rate(line->service, line->account, line->usage, tb_now(),
 						 &rating));
-		request.hold.amount = rating.cost;
+		request.hold.amount = rating.amount;
+		line->usage = rating.usage;
 		line->rates = rating.rates;
 	}
 	tb_raise(tb_move(&request.movement, &receipt));

@@ -3,8 +3,9 @@
  *	  Prices, cached in the backend.
  *
  * The cache is filled a service at a time, from tokenbill.price, and thrown away
- * as a whole when that table changes: a row trigger on it invalidates the table's
- * relation cache entry in every session, whoever changed it.  Messages are taken
+ * as a whole when that table changes: a row trigger invalidates the table's
+ * relation cache entry in every session, whoever changed it.  The same trigger is
+ * on what else decides about a price: meters' parents, accounts' price groups.  Messages are taken
  * in at the start of every look-up, so a price that has been committed is seen by
  * the next statement of every session.
  *
@@ -17,10 +18,12 @@
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "check.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "money.h"
 #include "query.h"
+#include "tier.h"
 #include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -32,9 +35,19 @@
 PG_FUNCTION_INFO_V1(tokenbill_forget_prices);
 
 #define MAX_CARDS 4096
-#define KEY_BYTES (TB_MAX_NAME + 1 + TB_MAX_ACCOUNT)
+#define MAX_ENTRIES 16384
+#define KEY_BYTES (TB_MAX_NAME + 2 + TB_MAX_ACCOUNT)
 
-/* service, a zero byte, account: texts cannot hold zero bytes. */
+/*
+ * Whose card it is: everybody's, a price group's, or an account's.  An account
+ * without prices of its own has an entry that leads to its group's or the list's
+ * card.
+ */
+#define KEY_LIST	'*'
+#define KEY_GROUP	'g'
+#define KEY_ACCOUNT 'a'
+
+/* service, a zero byte, whose, name: texts cannot hold zero bytes. */
 typedef struct CardKey
 {
 	int			len;
@@ -44,11 +57,20 @@ typedef struct CardKey
 typedef struct CardEntry
 {
 	CardKey		key;
-	RateCard	card;
+	RateCard   *card;
 } CardEntry;
+
+/* A meter that has a parent. */
+typedef struct ParentEntry
+{
+	char		name[TB_MAX_METER + 1];
+	char		parent[TB_MAX_METER + 1];
+} ParentEntry;
 
 static MemoryContext cache_context = NULL;
 static HTAB *cache = NULL;
+static HTAB *parents = NULL;	/* null until somebody asks */
+static int	ncards = 0;
 static bool cache_valid = false;
 
 /* The transaction an old snapshot belongs to; invalid while the cache is current. */
@@ -111,6 +133,8 @@ start_cache(void)
 		MemoryContextDelete(cache_context);
 	cache_context = NULL;
 	cache = NULL;
+	parents = NULL;
+	ncards = 0;
 	cache_context = AllocSetContextCreate(CacheMemoryContext,
 										  "tokenbill prices",
 										  ALLOCSET_DEFAULT_SIZES);
@@ -129,155 +153,359 @@ start_cache(void)
 }
 
 static void
-make_key(CardKey *key, const text *service, const char *account,
-		 int account_len)
+make_key(CardKey *key, const text *service, char whose, const char *name,
+		 int name_len)
 {
 	int			service_len = VARSIZE_ANY_EXHDR(service);
 
-	Assert(service_len + 1 + account_len <= KEY_BYTES);
+	Assert(service_len + 2 + name_len <= KEY_BYTES);
 	memcpy(key->data, VARDATA_ANY(service), service_len);
 	key->data[service_len] = '\0';
-	memcpy(key->data + service_len + 1, account, account_len);
-	key->len = service_len + 1 + account_len;
+	key->data[service_len + 1] = whose;
+	memcpy(key->data + service_len + 2, name, name_len);
+	key->len = service_len + 2 + name_len;
 }
 
-static Numeric
-copy_numeric(Datum value)
+/* The columns of tokenbill.price as load_card() reads them. */
+enum
 {
-	return DatumGetNumericCopy(value);
+	COLUMN_METER,
+	COLUMN_SIDE,
+	COLUMN_HOLDER,
+	COLUMN_VALID_FROM,
+	COLUMN_UNIT_PRICE,
+	COLUMN_PER,
+	COLUMN_SERVICE_TIER,
+	COLUMN_HOURS,
+	COLUMN_MODE,
+	COLUMN_TIERS,
+	PRICE_COLUMNS
+};
+
+static void
+take_price(Price *price, const Datum *values, const bool *nulls)
+{
+	char	   *service_tier = TextDatumGetCString(values[COLUMN_SERVICE_TIER]);
+	char	   *hours = TextDatumGetCString(values[COLUMN_HOURS]);
+	char	   *mode = TextDatumGetCString(values[COLUMN_MODE]);
+
+	price->valid_from = DatumGetTimestampTz(values[COLUMN_VALID_FROM]);
+	price->holder = DatumGetInt32(values[COLUMN_HOLDER]);
+	price->service_tier = strcmp(service_tier, "standard") == 0 ? NULL : service_tier;
+	price->hours = NULL;
+	if (*hours != '\0')
+	{
+		price->hours = hours;
+		tb_read_hours(hours, &price->from_minute, &price->to_minute);
+	}
+	price->mode = tb_price_mode(mode);
+	price->per = DatumGetNumericCopy(values[COLUMN_PER]);
+	tb_make_rate(&price->rate, DatumGetNumeric(values[COLUMN_UNIT_PRICE]),
+				 price->per);
+	price->ntiers = 0;
+	price->tiers = NULL;
+	if (!nulls[COLUMN_TIERS])
+		tb_read_tiers(price, DatumGetJsonbP(values[COLUMN_TIERS]));
 }
 
 /*
- * Read the prices of a service as an account has them.  The rows come meter by
- * meter, the account's own prices before the list's, newest first: so the first
- * that is valid is the one that counts.
+ * Read the prices of a service as an account or a group has them.  The rows come
+ * meter by meter, in the order that docs/pricing.md gives: so the first that
+ * applies to a call is the one that counts.
  */
-static void
-load_card(RateCard *card, const text *service, const char *account,
-		  int account_len)
+static RateCard *
+load_card(const text *service, const char *account, int account_len,
+		  const char *price_group, int price_group_len)
 {
 	static Statement query = {
-		.sql = "SELECT p.meter, p.valid_from, p.unit_price, p.per,"
-		" EXISTS (SELECT FROM tokenbill.price o WHERE o.service OPERATOR(pg_catalog.=) $1"
-		" AND o.account OPERATOR(pg_catalog.<>) '*')"
+		.sql = "SELECT p.meter, p.side, CASE WHEN p.account OPERATOR(pg_catalog.<>) '*' THEN 0"
+		" WHEN p.price_group OPERATOR(pg_catalog.<>) '' THEN 1 ELSE 2 END AS holder,"
+		" p.valid_from, p.unit_price, p.per, p.service_tier, p.hours, p.mode, p.tiers"
 		" FROM tokenbill.price p"
 		" WHERE p.service OPERATOR(pg_catalog.=) $1"
 		" AND (p.account OPERATOR(pg_catalog.=) '*' OR p.account OPERATOR(pg_catalog.=) $2)"
-		" ORDER BY p.meter, p.account OPERATOR(pg_catalog.=) '*', p.valid_from DESC",
-		.nargs = 2,
-		.types = {TEXTOID, TEXTOID}
+		" AND (p.price_group OPERATOR(pg_catalog.=) '' OR p.price_group OPERATOR(pg_catalog.=) $3)"
+		" ORDER BY p.meter, p.side, holder, p.service_tier OPERATOR(pg_catalog.=) 'standard',"
+		" p.hours OPERATOR(pg_catalog.=) '', p.valid_from DESC, p.service_tier, p.hours",
+		.nargs = 3,
+		.types = {TEXTOID, TEXTOID, TEXTOID}
 	};
-	Datum		args[2];
+	static Statement particular = {
+		.sql = "SELECT FROM tokenbill.price p WHERE p.service OPERATOR(pg_catalog.=) $1"
+		" AND (p.account OPERATOR(pg_catalog.<>) '*' OR p.price_group OPERATOR(pg_catalog.<>) '') LIMIT 1",
+		.nargs = 1,
+		.types = {TEXTOID}
+	};
+	Datum		args[3];
 	uint64		nrows;
+	RateCard   *card;
 	Meter	   *meter = NULL;
 	MemoryContext old;
+	bool		is_particular;
 
 	args[0] = PointerGetDatum(service);
 	args[1] = PointerGetDatum(cstring_to_text_with_len(account, account_len));
+	args[2] = PointerGetDatum(cstring_to_text_with_len(price_group, price_group_len));
+	is_particular = tb_run(&particular, args, NULL) > 0;
 	nrows = tb_run(&query, args, NULL);
 
 	old = MemoryContextSwitchTo(cache_context);
-	memset(card, 0, sizeof(RateCard));
+	card = palloc0(sizeof(RateCard));
+	card->particular = is_particular;
 	card->meters = palloc(sizeof(Meter) * Max(nrows, 1));
 	for (uint64 i = 0; i < nrows; i++)
 	{
-		Datum		values[5];
-		bool		nulls[5];
+		Datum		values[PRICE_COLUMNS];
+		bool		nulls[PRICE_COLUMNS];
 		char	   *name;
-		Price	   *price;
-		Datum		rate;
+		bool		is_cost;
 
 		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
 						  values, nulls);
-		name = TextDatumGetCString(values[0]);
+		name = TextDatumGetCString(values[COLUMN_METER]);
+		is_cost = tb_text_is(DatumGetTextPP(values[COLUMN_SIDE]), "cost");
 		if (meter == NULL || strcmp(meter->name, name) != 0)
 		{
 			meter = &card->meters[card->nmeters++];
+			memset(meter, 0, sizeof(Meter));
 			meter->name = name;
 			meter->name_len = strlen(name);
-			meter->nprices = 0;
-			meter->prices = palloc(sizeof(Price) * (nrows - i));
 		}
-		price = &meter->prices[meter->nprices++];
-		price->valid_from = DatumGetTimestampTz(values[1]);
-		price->unit_price = copy_numeric(values[2]);
-		price->per = copy_numeric(values[3]);
-
-		/*
-		 * set_price() has made sure that the quotient ends within 20
-		 * decimals; dividing at that scale therefore rounds nothing.
-		 */
-		rate = DirectFunctionCall2(numeric_round, values[2], Int32GetDatum(40));
-		rate = DirectFunctionCall2(numeric_div, rate, values[3]);
-		rate = DirectFunctionCall2(numeric_round, rate, Int32GetDatum(20));
-		rate = DirectFunctionCall1(numeric_trim_scale, rate);
-		price->rate = DatumGetNumeric(rate);
-		price->written = psprintf("%s/%s", tb_print(price->unit_price),
-								  tb_print(price->per));
-		card->has_own_prices = DatumGetBool(values[4]);
+		if (is_cost)
+		{
+			if (meter->costs == NULL)
+				meter->costs = palloc(sizeof(Price) * (nrows - i));
+			take_price(&meter->costs[meter->ncosts++], values, nulls);
+			card->has_costs = true;
+		}
+		else
+		{
+			if (meter->prices == NULL)
+				meter->prices = palloc(sizeof(Price) * (nrows - i));
+			take_price(&meter->prices[meter->nprices++], values, nulls);
+			card->has_prices = true;
+		}
 	}
 	MemoryContextSwitchTo(old);
+	ncards++;
+	return card;
 }
 
 static RateCard *
-find_card(const text *service, const char *account, int account_len)
+look_up(const CardKey *key)
+{
+	CardEntry  *entry = hash_search(cache, key, HASH_FIND, NULL);
+
+	return entry != NULL ? entry->card : NULL;
+}
+
+static RateCard *
+keep(const CardKey *key, RateCard *card)
+{
+	bool		found;
+	CardEntry  *entry = hash_search(cache, key, HASH_ENTER, &found);
+
+	entry->card = card;
+	return card;
+}
+
+static RateCard *
+list_card(const text *service)
 {
 	CardKey		key;
-	CardEntry  *entry;
-	RateCard	card;
-	bool		found;
+	RateCard   *card;
 
-	make_key(&key, service, account, account_len);
-	entry = hash_search(cache, &key, HASH_FIND, NULL);
-	if (likely(entry != NULL))
-		return &entry->card;
+	make_key(&key, service, KEY_LIST, "", 0);
+	card = look_up(&key);
+	return card ? card : keep(&key, load_card(service, "*", 1, "", 0));
+}
 
-	if (hash_get_num_entries(cache) >= MAX_CARDS)
-		start_cache();
-	load_card(&card, service, account, account_len);
-	entry = hash_search(cache, &key, HASH_ENTER, &found);
-	entry->card = card;
-	return &entry->card;
+/*
+ * The card of an account where not all have the same.
+ */
+static RateCard *
+particular_card(const text *service, const text *account)
+{
+	static Statement query = {
+		.sql = "SELECT a.price_group, EXISTS (SELECT FROM tokenbill.price p"
+		" WHERE p.service OPERATOR(pg_catalog.=) $1 AND p.account OPERATOR(pg_catalog.=) $2"
+		" AND p.account OPERATOR(pg_catalog.<>) '*')"
+		" FROM (SELECT) AS one LEFT JOIN tokenbill.account a ON a.account OPERATOR(pg_catalog.=) $2",
+		.nargs = 2,
+		.types = {TEXTOID, TEXTOID}
+	};
+	CardKey		of_account;
+	CardKey		key;
+	RateCard   *card;
+	Datum		values[2];
+	bool		nulls[2];
+	char	   *price_group = "";
+
+	make_key(&of_account, service, KEY_ACCOUNT, VARDATA_ANY(account),
+			 VARSIZE_ANY_EXHDR(account));
+	card = look_up(&of_account);
+	if (card != NULL)
+		return card;
+
+	values[0] = PointerGetDatum(service);
+	values[1] = PointerGetDatum(account);
+	tb_run(&query, values, NULL);
+	if (!tb_row(values, nulls))
+		elog(ERROR, "no answer about a price group");
+	if (!nulls[0])
+		price_group = TextDatumGetCString(values[0]);
+
+	if (DatumGetBool(values[1]))
+		card = load_card(service, VARDATA_ANY(account), VARSIZE_ANY_EXHDR(account),
+						 price_group, strlen(price_group));
+	else if (*price_group == '\0')
+		card = list_card(service);
+	else
+	{
+		make_key(&key, service, KEY_GROUP, price_group, strlen(price_group));
+		card = look_up(&key);
+		if (card == NULL)
+			card = keep(&key, load_card(service, "*", 1, price_group,
+										strlen(price_group)));
+	}
+	return keep(&of_account, card);
 }
 
 /*
  * tb_rate_card
  *		What the meters of a service cost an account.
  *
- * Needs SPI.  The card stays good until the next call of this function.
+ * Needs SPI.  The card stays good until the next call of this function; that of
+ * tb_other_card() does not end it.
  */
 RateCard *
 tb_rate_card(const text *service, const text *account)
 {
-	RateCard   *card;
-
 	AcceptInvalidationMessages();
 	if (unlikely(!cache_valid ||
 				 (cache_only_for != InvalidLocalTransactionId &&
 				  cache_only_for != tb_local_xid()) ||
 				 (cache_only_for == InvalidLocalTransactionId &&
-				  IsolationUsesXactSnapshot())))
+				  IsolationUsesXactSnapshot()) ||
+				 ncards >= MAX_CARDS ||
+				 hash_get_num_entries(cache) >= MAX_ENTRIES))
 		start_cache();
+	return tb_other_card(service, account);
+}
 
+/*
+ * tb_other_card
+ *		The same, for another service that the same call is about.
+ */
+RateCard *
+tb_other_card(const text *service, const text *account)
+{
 	/* without a list price, accounts may still have prices of their own */
-	card = find_card(service, "*", 1);
-	if (card->has_own_prices || card->nmeters == 0)
-		card = find_card(service, VARDATA_ANY(account),
-						 VARSIZE_ANY_EXHDR(account));
-	return card;
+	RateCard   *card = list_card(service);
+
+	return unlikely(card->particular) ? particular_card(service, account) : card;
+}
+
+/*
+ * tb_find_meter
+ *		The meter of this name on a card, or null.
+ */
+const Meter *
+tb_find_meter(const RateCard *card, const char *name, int name_len)
+{
+	for (int i = 0; i < card->nmeters; i++)
+	{
+		const Meter *meter = &card->meters[i];
+
+		if (meter->name_len == name_len &&
+			memcmp(meter->name, name, name_len) == 0)
+			return meter;
+	}
+	return NULL;
+}
+
+static void
+load_parents(void)
+{
+	static Statement query = {
+		.sql = "SELECT m.meter, m.parent FROM tokenbill.meter m WHERE m.parent IS NOT NULL",
+		.nargs = 0
+	};
+	HASHCTL		ctl;
+	HTAB	   *loaded;
+
+	tb_run(&query, NULL, NULL);
+	ctl.keysize = TB_MAX_METER + 1;
+	ctl.entrysize = sizeof(ParentEntry);
+	ctl.hcxt = cache_context;
+	loaded = hash_create("tokenbill parent meters", 32, &ctl,
+						 HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		Datum		values[2];
+		bool		nulls[2];
+		ParentEntry *entry;
+
+		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
+						  values, nulls);
+		entry = hash_search(loaded, TextDatumGetCString(values[0]), HASH_ENTER,
+							NULL);
+		strlcpy(entry->parent, TextDatumGetCString(values[1]),
+				sizeof(entry->parent));
+	}
+	parents = loaded;
+}
+
+/*
+ * tb_parent_meter
+ *		The meter whose price counts where this one has none; null: none does.
+ *
+ * Needs SPI, and a card: it is good as long as that.
+ */
+const char *
+tb_parent_meter(const char *name, int name_len)
+{
+	char		key[TB_MAX_METER + 1];
+	ParentEntry *entry;
+
+	if (name_len > TB_MAX_METER)
+		return NULL;
+	if (parents == NULL)
+		load_parents();
+	memcpy(key, name, name_len);
+	key[name_len] = '\0';
+	entry = hash_search(parents, key, HASH_FIND, NULL);
+	return entry != NULL ? entry->parent : NULL;
+}
+
+static bool
+within_hours(const Price *price, CallTime *when)
+{
+	if (when->minute < 0)
+		when->minute = tb_minute_of_day(when->at);
+	if (price->from_minute < price->to_minute)
+		return when->minute >= price->from_minute &&
+			when->minute < price->to_minute;
+	return when->minute >= price->from_minute || when->minute < price->to_minute;
 }
 
 /*
  * tb_price_at
- *		The price of a meter at a time, or null if it has none yet.
+ *		The price that counts for a call, or null if there is none yet.
  */
 const Price *
-tb_price_at(const Meter *meter, TimestampTz at)
+tb_price_at(const Price *prices, int nprices, CallTime *when)
 {
-	for (int i = 0; i < meter->nprices; i++)
+	for (int i = 0; i < nprices; i++)
 	{
-		if (meter->prices[i].valid_from <= at)
-			return &meter->prices[i];
+		const Price *price = &prices[i];
+
+		if (price->valid_from <= when->at &&
+			(likely(price->service_tier == NULL) ||
+			 (when->service_tier != NULL &&
+			  strcmp(price->service_tier, when->service_tier) == 0)) &&
+			(likely(price->hours == NULL) || within_hours(price, when)))
+			return price;
 	}
 	return NULL;
 }
@@ -314,6 +542,7 @@ tokenbill_forget_prices(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("forget_prices() must be called as a trigger")));
-	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
+	CacheInvalidateRelcacheByRelid(get_relname_relid("price",
+													 get_namespace_oid("tokenbill", false)));
 	return PointerGetDatum(NULL);
 }

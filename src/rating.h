@@ -2,33 +2,37 @@
 #define TOKENBILL_RATING_H
 
 #include "price.h"
-#include "refusal.h"
-
-#define TB_MAX_METERS 64
-
-/* Counts are less than 10^15. */
-#define TB_COUNT_BOUND INT64CONST(1000000000000000)
+#include "usage.h"
 
 /* A meter of some usage, priced. */
 typedef struct RatedMeter
 {
-	const Meter *meter;
-	const Price *price;
+	const char *name;
+	int			name_len;
 	Numeric		quantity;
+	const Meter *meter;			/* whose price it is: its own, or a parent's */
+	const Price *price;
+	const Rate *rate;			/* the price's, or one of its tiers' */
 	Numeric		amount;
+	Numeric		cost;			/* what the upstream takes; null: unknown */
+	bool		plain;			/* "unit_price/per" says it all */
 } RatedMeter;
 
 /* What some usage of a service costs. */
 typedef struct Rating
 {
-	Numeric		cost;
-	Jsonb	   *rates;			/* what it was priced with, for the ledger */
+	Numeric		amount;			/* what we charge */
+	Numeric		cost;			/* what the upstream charges us; null: unknown */
+	Jsonb	   *usage;			/* for the ledger: as it was reported */
+	Jsonb	   *rates;			/* ... and what it was priced with */
+	Numeric		context;		/* input tokens of the call; null: none */
 	int			nitems;
 	RatedMeter	items[TB_MAX_METERS];
 } Rating;
 
-extern Refusal *tb_check_usage(Jsonb *usage);
+extern Refusal *tb_check_usage(Jsonb *usage, Jsonb **kept);
 extern Refusal *tb_rate(const text *service, const text *account, Jsonb *usage,
 						TimestampTz at, Rating *rating);
+extern char *tb_item_tier(const Rating *rating, const RatedMeter *item);
 
 #endif							/* TOKENBILL_RATING_H */

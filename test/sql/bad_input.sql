@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(754);
+SELECT plan(865);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('a'), tokenbill.recharge('a', 1000, 'B-1'), tokenbill.set_price('llm', 'input_tokens', 1, 1000000), tokenbill.set_price('llm', 'tokens', 1, 1000000),
 	tokenbill.set_price('llm', 'seconds', 1), tokenbill.charge_amount('a', 5, 'c'), tokenbill.hold('a', 5, 'h'), tokenbill.create_account('rich'),
@@ -18,7 +18,12 @@ INSERT INTO argument VALUES
 	('set_credit_limit', 'account', 'text', '''a'''), ('set_credit_limit', 'credit_limit', 'limit', '7'),
 	('set_account_policy', 'account', 'text', '''a'''), ('set_account_policy', 'overflow', 'word?', '''debt'''),
 	('set_price', 'service', 'text', '''s'''), ('set_price', 'meter', 'text', '''m'''), ('set_price', 'unit_price', 'limit', '1'), ('set_price', 'per', 'amount', '1'),
-	('set_price', 'account', 'text?', '''a'''), ('set_price', 'valid_from', 'time?', '''2026-05-01'''),
+	('set_price', 'account', 'text?', 'NULL'), ('set_price', 'valid_from', 'time?', '''2026-05-01'''), ('set_price', 'price_group', 'text?', '''g'''),
+	('set_price', 'service_tier', 'text', '''batch'''), ('set_price', 'hours', 'text?', '''08:00-12:00'''), ('set_price', 'mode', 'word', '''package'''),
+	('set_cost', 'service', 'text', '''s'''), ('set_cost', 'meter', 'text', '''m'''), ('set_cost', 'unit_price', 'limit', '1'), ('set_cost', 'per', 'amount', '1'),
+	('set_cost', 'valid_from', 'time?', '''2026-05-01'''), ('set_cost', 'service_tier', 'text', '''batch'''), ('set_cost', 'hours', 'text?', '''08:00-12:00'''), ('set_cost', 'mode', 'word', '''package'''),
+	('set_price_group', 'account', 'text', '''a'''), ('set_price_group', 'price_group', 'text?', '''g'''),
+	('set_meter', 'meter', 'text', '''m'''), ('set_meter', 'parent', 'text?', '''input_tokens'''), ('set_meter', 'unit', 'text', '''unit'''), ('set_meter', 'description', 'text?', '''d'''),
 	('charge', 'account', 'text', '''a'''), ('charge', 'service', 'text', '''llm'''), ('charge', 'usage', 'usage', '''{"input_tokens": 1}'''),
 	('charge', 'idempotency_key', 'key', '''k'''), ('charge', 'on_insufficient', 'word', '''refuse'''), ('charge', 'metadata', 'metadata?', 'NULL'), ('charge', 'wait', 'boolean', 'true'),
 	('charge_tokens', 'account', 'text', '''a'''), ('charge_tokens', 'service', 'text', '''llm'''), ('charge_tokens', 'tokens', 'tokens', '1'),
@@ -48,7 +53,7 @@ SELECT is_empty($$SELECT proname, a FROM (SELECT proname, unnest(proargnames[1:p
 		AND has_function_privilege('tokenbill_admin', oid, 'EXECUTE')) f
 	WHERE (proname, a) NOT IN (SELECT function, argument FROM argument)
 		AND (proname, a) NOT IN (('visible', 'account'), ('charge_batch', 'requests'), ('hold', 'usage'), ('capture', 'usage'), ('recharge', 'gateway'),
-			('grant_credit', 'expires_at'), ('grant_credit', 'priority'), ('create_account', 'credit_limit'), ('create_account', 'sandbox'), ('set_account_policy', 'tokens_only'),
+			('grant_credit', 'expires_at'), ('grant_credit', 'priority'), ('create_account', 'credit_limit'), ('create_account', 'sandbox'), ('set_account_policy', 'tokens_only'), ('set_price', 'tiers'), ('set_cost', 'tiers'),
 			('make_ledger_months', 'ahead'), ('seal_ledger_month', 'month'), ('drop_ledger_month', 'month'), ('unmap_tenant', 'login'))$$, 'no argument is forgotten');
 
 CREATE TEMP TABLE bad (kind text, value text, sqlstate text, what text);
@@ -105,7 +110,7 @@ SELECT pg_temp.refused(pg_temp.call(function, argument, value), sqlstate, CASE k
 	format('%s: %s %s', function, argument, what))
 FROM argument JOIN bad USING (kind) ORDER BY function COLLATE "C", argument COLLATE "C", what COLLATE "C";
 SELECT pg_temp.refused(pg_temp.call(function, 'account', '''nobody'''), 'PT404', '{"account": "nobody"}', function || ': unknown account')
-FROM argument WHERE argument = 'account' AND function <> 'create_account' ORDER BY function COLLATE "C";
+FROM argument WHERE argument = 'account' AND function NOT IN ('create_account', 'set_price') ORDER BY function COLLATE "C";
 
 -- Usage of holds and captures; the meter is named
 SELECT pg_temp.refused(format('SELECT tokenbill.hold(''a'', NULL, ''k'', service => ''llm'', usage => %s)', value), sqlstate, '{"argument": "usage"}', 'hold: usage ' || what)

@@ -1,0 +1,68 @@
+/*
+ * quote.c
+ *	  quote(): what would a charge take?
+ */
+#include "account.h"
+#include "check.h"
+#include "clock.h"
+#include "funcapi.h"
+#include "money.h"
+#include "query.h"
+#include "rating.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(tokenbill_quote);
+
+#define QUOTE_COLUMNS 8
+
+/*
+ * quote(account text, service text, usage jsonb)
+ *	-> setof (meter, quantity, unit_price, per, tier, amount, priced_as, cost)
+ *		The same code as charge() prices with; changes nothing.
+ */
+Datum
+tokenbill_quote(PG_FUNCTION_ARGS)
+{
+	text	   *account = PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
+	text	   *service = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
+	Jsonb	   *usage = PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2);
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Session		session;
+	Rating		rating;
+
+	InitMaterializedSRF(fcinfo, 0);
+	tb_raise(tb_check_text("account", account, TB_MAX_ACCOUNT));
+	tb_raise(tb_check_text("service", service, TB_MAX_NAME));
+
+	tb_enter(fcinfo, &session);
+	tb_raise(tb_check_account(account, session.userid));
+	tb_raise(tb_rate(service, account, usage, tb_now(), &rating));
+	tb_leave(&session);
+
+	for (int i = 0; i < rating.nitems; i++)
+	{
+		const RatedMeter *item = &rating.items[i];
+		char	   *tier = tb_item_tier(&rating, item);
+		Datum		values[QUOTE_COLUMNS];
+		bool		nulls[QUOTE_COLUMNS] = {false};
+
+		values[0] = PointerGetDatum(cstring_to_text_with_len(item->name,
+															 item->name_len));
+		values[1] = NumericGetDatum(item->quantity);
+		values[2] = NumericGetDatum(item->rate->unit_price);
+		values[3] = NumericGetDatum(item->price->per);
+		if (tier != NULL)
+			values[4] = CStringGetTextDatum(tier);
+		nulls[4] = tier == NULL;
+		values[5] = DirectFunctionCall1(numeric_trim_scale,
+										NumericGetDatum(item->amount));
+		values[6] = CStringGetTextDatum(item->meter->name);
+		nulls[7] = item->cost == NULL;
+		if (item->cost != NULL)
+			values[7] = DirectFunctionCall1(numeric_trim_scale,
+											NumericGetDatum(item->cost));
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values,
+							 nulls);
+	}
+	return (Datum) 0;
+}
