@@ -57,6 +57,47 @@ text_member(const JsonbValue *value, const char *name, text **result)
 	return NULL;
 }
 
+/* More digits than an amount can have, with its sign and point. */
+#define MAX_AMOUNT_DIGITS 100
+
+/*
+ * An amount: a JSON number, or a string of digits, for the many JSON writers that
+ * make floating point of every number.  What looks like one here is one to
+ * numeric_in(), so that cannot fail.
+ */
+static Refusal *
+amount_member(const JsonbValue *value, const char *name, Numeric *amount)
+{
+	const char *s = value->val.string.val;
+	int			len = value->val.string.len;
+	int			digits = 0;
+	bool		point = false;
+
+	if (value->type == jbvNumeric)
+	{
+		*amount = value->val.numeric;
+		return NULL;
+	}
+	if (value->type != jbvString || len > MAX_AMOUNT_DIGITS)
+		return bad_member(name, "must be a number, or a string that is one");
+	for (int i = 0; i < len; i++)
+	{
+		if (s[i] >= '0' && s[i] <= '9')
+			digits++;
+		else if (s[i] == '.' && !point)
+			point = true;
+		else if (s[i] != '-' || i > 0)
+			digits = -MAX_AMOUNT_DIGITS;
+	}
+	if (digits <= 0)
+		return bad_member(name, "must be a number, or a string that is one");
+	*amount = DatumGetNumeric(DirectFunctionCall3(numeric_in,
+												  CStringGetDatum(pnstrdup(s, len)),
+												  ObjectIdGetDatum(InvalidOid),
+												  Int32GetDatum(-1)));
+	return NULL;
+}
+
 /*
  * One member of an item: an argument by its name.  Those that are not known are
  * refused, not ignored: a misspelt "on_insufficient" would cost money.
@@ -88,11 +129,8 @@ take_member(const JsonbValue *key, JsonbValue *value, ChargeRequest *request)
 	}
 	if (strcmp(name, "amount") == 0)
 	{
-		if (value->type != jbvNumeric)
-			return bad_member(name, "must be a number");
-		request->amount = value->val.numeric;
 		request->by_amount = true;
-		return NULL;
+		return amount_member(value, name, &request->amount);
 	}
 	if (strcmp(name, "tokens") == 0)
 	{
