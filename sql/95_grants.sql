@@ -42,6 +42,13 @@ GRANT EXECUTE ON FUNCTION
 TO tokenbill_billing;
 GRANT SELECT ON tokenbill.balances, tokenbill.statement, tokenbill.holds, tokenbill.recharge_orders, tokenbill.prices TO tokenbill_billing;
 
+/* counting what a text has touches nothing */
+GRANT EXECUTE ON FUNCTION
+	tokenbill.count_characters(text),
+	tokenbill.count_graphemes(text),
+	tokenbill.count_words(text)
+TO tokenbill_app, tokenbill_billing;
+
 /* finance and monitoring: all views, and the proof */
 GRANT SELECT ON tokenbill.balances, tokenbill.statement, tokenbill.holds, tokenbill.recharge_orders, tokenbill.prices,
 	tokenbill.usage_daily, tokenbill.trial_balance, tokenbill.metrics TO tokenbill_reader;

@@ -53,7 +53,7 @@ SELECT is_empty($$SELECT proname, a FROM (SELECT proname, unnest(proargnames[1:p
 		AND has_function_privilege('tokenbill_admin', oid, 'EXECUTE')) f
 	WHERE (proname, a) NOT IN (SELECT function, argument FROM argument)
 		AND (proname, a) NOT IN (('visible', 'account'), ('charge_batch', 'requests'), ('hold', 'usage'), ('capture', 'usage'), ('recharge', 'gateway'),
-			('grant_credit', 'expires_at'), ('grant_credit', 'priority'), ('create_account', 'credit_limit'), ('create_account', 'sandbox'), ('set_account_policy', 'tokens_only'), ('set_price', 'tiers'), ('set_cost', 'tiers'),
+			('grant_credit', 'expires_at'), ('grant_credit', 'priority'), ('create_account', 'credit_limit'), ('create_account', 'sandbox'), ('set_account_policy', 'tokens_only'), ('set_price', 'tiers'), ('set_cost', 'tiers'), ('count_characters', 'text'), ('count_graphemes', 'text'), ('count_words', 'text'),
 			('make_ledger_months', 'ahead'), ('seal_ledger_month', 'month'), ('drop_ledger_month', 'month'), ('unmap_tenant', 'login'))$$, 'no argument is forgotten');
 
 CREATE TEMP TABLE bad (kind text, value text, sqlstate text, what text);

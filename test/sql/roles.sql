@@ -25,6 +25,7 @@ INSERT INTO may VALUES
 	('issue_token', true, false, false, true), ('token_result', true, false, false, true), ('balance_at', true, true, true, true),
 	('create_account', false, true, false, true), ('recharge', false, true, false, true), ('refund', false, true, false, true), ('grant_credit', false, true, false, true), ('set_price', false, true, false, true),
 	('set_cost', false, true, false, true), ('set_price_group', false, true, false, true), ('set_meter', false, true, false, true),
+	('count_characters', true, true, false, true), ('count_graphemes', true, true, false, true), ('count_words', true, true, false, true),
 	('verify_ledger', false, false, true, true),
 	('set_account_status', false, false, false, true), ('set_credit_limit', false, false, false, true), ('set_account_policy', false, false, false, true), ('expire_holds', false, false, false, true),
 	('make_ledger_month', false, false, false, true), ('make_ledger_months', false, false, false, true), ('seal_ledger_month', false, false, false, true), ('drop_ledger_month', false, false, false, true),
