@@ -10,6 +10,10 @@ GRANT USAGE ON TYPE tokenbill.receipt, tokenbill.recharge_receipt TO tokenbill_a
 GRANT EXECUTE ON FUNCTION tokenbill.visible(text), tokenbill.clock()
 	TO tokenbill_app, tokenbill_billing, tokenbill_reader, tokenbill_admin;
 
+/* what a usage object means depends on nothing and shows nothing */
+GRANT EXECUTE ON FUNCTION tokenbill.normalize_usage(jsonb, text), tokenbill.describe_usage(jsonb, text)
+	TO tokenbill_app, tokenbill_billing, tokenbill_reader;
+
 /* the application: charges, holds, and reads what came of it */
 GRANT EXECUTE ON FUNCTION
 	tokenbill.charge(text, text, jsonb, text, text, jsonb, boolean),

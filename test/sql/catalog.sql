@@ -12,6 +12,7 @@ CREATE TEMP VIEW member AS SELECT i.type, i.schema, i.name, i.identity, d.classi
 SELECT set_eq($$SELECT proname::text FROM pg_proc WHERE pronamespace = 'tokenbill'::regnamespace AND has_function_privilege('tokenbill_admin', oid, 'EXECUTE')$$,
 	ARRAY['create_account', 'set_account_status', 'set_credit_limit', 'set_account_policy', 'charge', 'charge_tokens', 'charge_amount', 'charge_batch', 'quote', 'hold', 'extend_hold', 'capture', 'release', 'refund', 'recharge',
 		'grant_credit', 'issue_token', 'token_result', 'balance_at', 'verify_ledger', 'set_price', 'set_cost', 'set_price_group', 'set_meter', 'expire_holds', 'make_ledger_month', 'make_ledger_months', 'seal_ledger_month', 'drop_ledger_month', 'map_tenant', 'unmap_tenant',
+		'normalize_usage', 'describe_usage',
 		'count_characters', 'count_graphemes', 'count_words', 'visible', 'clock'], '\df: the functions there are');
 SELECT set_eq($$SELECT relname::text FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind = 'v'$$,
 	ARRAY['balances', 'statement', 'holds', 'recharge_orders', 'prices', 'usage_daily', 'trial_balance', 'metrics'], '\dv: the views');

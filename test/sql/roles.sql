@@ -30,6 +30,7 @@ INSERT INTO may VALUES
 	('set_account_status', false, false, false, true), ('set_credit_limit', false, false, false, true), ('set_account_policy', false, false, false, true), ('expire_holds', false, false, false, true),
 	('make_ledger_month', false, false, false, true), ('make_ledger_months', false, false, false, true), ('seal_ledger_month', false, false, false, true), ('drop_ledger_month', false, false, false, true),
 	('map_tenant', false, false, false, true), ('unmap_tenant', false, false, false, true),
+	('normalize_usage', true, true, true, true), ('describe_usage', true, true, true, true),
 	('visible', true, true, true, true), ('clock', true, true, true, true);
 SELECT bag_eq($$SELECT proname::text, has_function_privilege('rt_app', oid, 'EXECUTE') AS app, has_function_privilege('rt_billing', oid, 'EXECUTE') AS billing,
 		has_function_privilege('rt_reader', oid, 'EXECUTE') AS reader, has_function_privilege('rt_admin', oid, 'EXECUTE') AS admin FROM pg_proc WHERE pronamespace = 'tokenbill'::regnamespace$$,

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(360);
+SELECT plan(370);
 -- the harness looks in pg_temp last; the victims are called with it first
 SET LOCAL search_path = pg_catalog, public, pg_temp;
 CREATE ROLE sp_admin LOGIN IN ROLE tokenbill_admin;
@@ -91,6 +91,7 @@ INSERT INTO victim (call) VALUES
 	($$tokenbill.hold('sp@', 1, 'h3', ttl => '1 microsecond')$$), ($$tokenbill.expire_holds('sp@')$$), ($$tokenbill.refund('sp@', 'c3', 'r1', 1)$$), ($$tokenbill.refund('sp@', 'c3', 'r2')$$), ($$tokenbill.grant_credit('sp@', 1, 'g1')$$),
 	($$tokenbill.issue_token('sp@')$$), ($$tokenbill.balance_at('sp@', '2026-03-01')$$), ($$tokenbill.verify_ledger('sp@')$$), ($$tokenbill.make_ledger_month('200@-01-01')$$), ($$tokenbill.make_ledger_months(1)$$),
 	($$tokenbill.seal_ledger_month('200@-01-01')$$), ($$tokenbill.drop_ledger_month('200@-01-01')$$), ($$tokenbill.map_tenant('sp_admin', 'sp@')$$), ($$tokenbill.unmap_tenant('sp_admin')$$), ($$tokenbill.visible('sp@')$$), ($$tokenbill.clock()$$),
+	($$tokenbill.normalize_usage('{"prompt_tokens": 5, "total_tokens": 5}')$$), ($$tokenbill.describe_usage('{"promptTokenCount": 5, "totalTokenCount": 5}')$$),
 	($$tokenbill.balances$$), ($$tokenbill.statement$$), ($$tokenbill.holds$$), ($$tokenbill.recharge_orders$$), ($$tokenbill.prices$$), ($$tokenbill.usage_daily$$), ($$tokenbill.trial_balance$$), ($$tokenbill.metrics$$);
 INSERT INTO victim (call, sqlstate) VALUES
 	($$tokenbill.charge_amount('sp@', 5000, 'x')$$, 'PT402'), ($$tokenbill.charge_amount('nobody', 1, 'x')$$, 'PT404'), ($$tokenbill.charge_amount('sp@', 6, 'c3')$$, 'PT409'), ($$tokenbill.charge_amount('sp@', 1, 'tbt_x')$$, 'PT409'),
