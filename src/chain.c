@@ -93,6 +93,34 @@ add_jsonb(StringInfo buf, Jsonb *value, StringInfo scratch)
 }
 
 /*
+ * The rates of one line are most often those of the line before: so what was
+ * printed last is kept, beside what it was printed from.
+ */
+static void
+add_rates(StringInfo buf, Jsonb *rates, StringInfo scratch)
+{
+	static char last[USUAL_LINE_BYTES];
+	static char printed[USUAL_LINE_BYTES];
+	static Size last_len = 0;
+	static int	printed_len;
+
+	if (rates != NULL && VARSIZE(rates) == last_len &&
+		memcmp(rates, last, last_len) == 0)
+	{
+		add_field(buf, printed, printed_len);
+		return;
+	}
+	add_jsonb(buf, rates, scratch);
+	if (rates == NULL || VARSIZE(rates) > sizeof(last) ||
+		scratch->len > (int) sizeof(printed))
+		return;
+	last_len = VARSIZE(rates);
+	printed_len = scratch->len;
+	memcpy(last, rates, last_len);
+	memcpy(printed, scratch->data, printed_len);
+}
+
+/*
  * SHA-256 by OpenSSL.  The algorithm is fetched and the context allocated once a
  * backend: both cost more than hashing a line.  Neither is ever freed.
  */
@@ -146,7 +174,7 @@ tb_line_hash(const ChainedLine *line, const uint8 *previous, uint8 *hash)
 	add_text(&buf, line->contra);
 	add_text(&buf, line->service);
 	add_jsonb(&buf, line->usage, &scratch);
-	add_jsonb(&buf, line->rates, &scratch);
+	add_rates(&buf, line->rates, &scratch);
 	add_jsonb(&buf, line->metadata, &scratch);
 	add_jsonb(&buf, line->request, &scratch);
 	add_text(&buf, line->idempotency_key);
