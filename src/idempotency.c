@@ -76,6 +76,15 @@ in_progress(const text *account, const text *key)
 					  "a request with this key is in progress");
 }
 
+static Refusal *
+may_be_in_progress(const text *account, const text *key)
+{
+	return tb_refusal(TB_IN_PROGRESS,
+					  tb_json("account:t idempotency_key:t", account, key),
+					  "Ask again when the transaction that works on the account has ended.",
+					  "a request with this key may be in progress, in a transaction of many");
+}
+
 /*
  * tb_claim_key
  *		Mark the key as in progress until the transaction ends; PT423 without
@@ -113,7 +122,7 @@ tb_claim_key(const text *account, const text *key, bool wait)
 		if (marked && tb_account_is_locked(account))
 		{
 			LockRelease(&of_key, ExclusiveLock, false);
-			return in_progress(account, key);
+			return may_be_in_progress(account, key);
 		}
 	}
 
