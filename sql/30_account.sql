@@ -30,7 +30,8 @@ CREATE TABLE tokenbill.account (
 	currency text NOT NULL,
 	metadata jsonb NOT NULL DEFAULT '{}',
 	created_at timestamptz NOT NULL,
-	price_group text COLLATE "C"
+	price_group text COLLATE "C",
+	limits integer NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 
 COMMENT ON TABLE tokenbill.account IS 'One row an account: its balance, derived from the ledger, and its settings';
@@ -48,6 +49,7 @@ COMMENT ON COLUMN tokenbill.account.sandbox IS 'Every check and receipts, but ch
 COMMENT ON COLUMN tokenbill.account.tokens_only IS 'Charges and holds need a key from issue_token()';
 COMMENT ON COLUMN tokenbill.account.overflow IS 'Capture of more than was held: refuse or debt';
 COMMENT ON COLUMN tokenbill.account.currency IS 'Currency of all its amounts; never changes';
+COMMENT ON COLUMN tokenbill.account.limits IS 'How many spend and rate limits it has';
 COMMENT ON COLUMN tokenbill.account.metadata IS 'The application''s own notes, a JSON object of at most 8 KB';
 
 /*

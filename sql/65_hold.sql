@@ -17,6 +17,8 @@ CREATE TABLE tokenbill.hold (
 	extensions integer NOT NULL DEFAULT 0,
 	created_at timestamptz NOT NULL,
 	updated_at timestamptz NOT NULL,
+	metadata jsonb,
+	tokens numeric NOT NULL DEFAULT 0,
 	PRIMARY KEY (account, hold_key)
 );
 CREATE INDEX hold_due_idx ON tokenbill.hold (expires_at, account) WHERE status = 'held';
@@ -29,6 +31,8 @@ COMMENT ON COLUMN tokenbill.hold.service IS 'What it was made for; a capture is 
 COMMENT ON COLUMN tokenbill.hold.extensions IS 'How often it was extended';
 COMMENT ON COLUMN tokenbill.hold.created_at IS 'When it was made';
 COMMENT ON COLUMN tokenbill.hold.updated_at IS 'When it last changed';
+COMMENT ON COLUMN tokenbill.hold.metadata IS 'The metadata it was made with: limits by tag go by it';
+COMMENT ON COLUMN tokenbill.hold.tokens IS 'How many tokens of its estimated usage are still reserved';
 COMMENT ON COLUMN tokenbill.hold.amount IS 'Total set aside; what is left is amount - captured while held';
 COMMENT ON COLUMN tokenbill.hold.captured IS 'What captures have charged so far';
 COMMENT ON COLUMN tokenbill.hold.on_expiry IS 'release: what is left is freed; charge: it is charged';

@@ -31,6 +31,10 @@ GRANT EXECUTE ON FUNCTION
 TO tokenbill_app;
 GRANT SELECT ON tokenbill.balances, tokenbill.statement, tokenbill.holds, tokenbill.recharge_orders, tokenbill.prices TO tokenbill_app;
 
+/* limits are for all who read balances; what their views call looks who asks */
+GRANT SELECT ON tokenbill.spend_limits, tokenbill.rate_limits TO tokenbill_app, tokenbill_billing, tokenbill_reader;
+GRANT EXECUTE ON FUNCTION tokenbill.limit_state(text, text) TO tokenbill_app, tokenbill_billing, tokenbill_reader, tokenbill_admin;
+
 /* billing: money in, money back, prices */
 GRANT EXECUTE ON FUNCTION
 	tokenbill.create_account(text, text, numeric, boolean, jsonb),
@@ -41,6 +45,9 @@ GRANT EXECUTE ON FUNCTION
 	tokenbill.set_cost(text, text, numeric, numeric, timestamptz, text, text, text, jsonb),
 	tokenbill.set_price_group(text, text),
 	tokenbill.set_meter(text, text, text, text),
+	tokenbill.set_spend_limit(text, numeric, text, text, jsonb, text, text, text),
+	tokenbill.set_rate_limit(text, text, numeric, text, text, jsonb, text, text, text),
+	tokenbill.drop_limit(text, text),
 	tokenbill.quote(text, text, jsonb),
 	tokenbill.balance_at(text, timestamptz)
 TO tokenbill_billing;

@@ -37,6 +37,7 @@ enum
 	ACCOUNT_METADATA,
 	ACCOUNT_CREATED_AT,
 	ACCOUNT_PRICE_GROUP,
+	ACCOUNT_LIMITS,
 	ACCOUNT_COLUMNS
 };
 
@@ -160,6 +161,7 @@ tb_lock_account(const text *account_name, Account *account)
 	account->ctid = *(ItemPointer) DatumGetPointer(columns[0]);
 	take_apart(DatumGetHeapTupleHeaderCopy(columns[1]), values, nulls);
 	read_columns(values, nulls, account);
+	account->limits = DatumGetInt32(values[ACCOUNT_LIMITS]);
 	return true;
 }
 
@@ -255,7 +257,8 @@ fetch_parameter(ParamListInfo params, int number, bool speculative,
 /*
  * tb_change_account
  *		Change an account's row at once, if may_change() agrees to; false if it
- *		does not, or if there is no such row.  Waits for whoever has it locked.
+ *		does not, if there is no such row, or if it has limits, which are rows of
+ *		their own.  Waits for whoever has it locked.
  *
  * The same as tb_lock_account(), a judgement and tb_store_account(), for less: the
  * row is found once, and locked by being written.  Under contention it is the
@@ -266,7 +269,7 @@ tb_change_account(AccountChange *change)
 {
 	static Statement query = {
 		.sql = "UPDATE tokenbill.account a SET balance = $2, held = $3, seq = $4, updated_at = $5, hash = $6"
-		" WHERE a.account OPERATOR(pg_catalog.=) $1"
+		" WHERE a.account OPERATOR(pg_catalog.=) $1 AND a.limits OPERATOR(pg_catalog.=) 0"
 		" AND tokenbill.may_change(a.balance, a.held, a.credit_limit, a.seq, a.updated_at, a.hash,"
 		" a.status, a.sandbox, a.tokens_only, a.overflow, a.currency)",
 		.nargs = 6,
@@ -328,6 +331,7 @@ tokenbill_may_change(PG_FUNCTION_ARGS)
 			values[column] = PointerGetDatum(PG_DETOAST_DATUM_COPY(PG_GETARG_DATUM(i)));
 	}
 	read_columns(values, nulls, &change->account);
+	change->account.limits = 0;
 	agreed = change->may_change(change);
 	MemoryContextSwitchTo(old);
 	PG_RETURN_BOOL(agreed);

@@ -22,6 +22,7 @@ typedef struct Account
 	bool		tokens_only;
 	text	   *overflow;
 	text	   *currency;
+	int32		limits;			/* how many spend and rate limits it has */
 } Account;
 
 /*

@@ -9,6 +9,7 @@
 
 #include "check.h"
 #include "clock.h"
+#include "limit.h"
 #include "money.h"
 #include "rating.h"
 #include "utils/builtins.h"
@@ -24,6 +25,7 @@ judge_capture(Movement *movement, Account *account)
 	bool		overdue;
 	Refusal    *refusal = tb_find_open_hold(line, hold, &overdue);
 	Numeric		freed;
+	Numeric		left;
 
 	if (refusal != NULL)
 		return refusal;
@@ -64,6 +66,9 @@ judge_capture(Movement *movement, Account *account)
 	line->contra = cstring_to_text("revenue");
 	line->held = tb_sub(account->held, freed);
 	hold->captured = tb_add(hold->captured, request->price);
+	left = request->final ? tb_zero() :
+		tb_sub(hold->tokens, tb_line_tokens(line->usage, line->rates));
+	tb_reserve_tokens(request, tb_larger(left, tb_zero()), request->final);
 	if (account->sandbox)
 		tb_sandbox_price(line, request->price);
 	return NULL;

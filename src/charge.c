@@ -107,6 +107,7 @@ tb_charge(const ChargeRequest *request, Oid user, Receipt *receipt)
 	charge.movement.user = user;
 	charge.movement.judge = judge;
 	charge.debt = tb_text_is(request->on_insufficient, "debt");
+	charge.movement.delivered = charge.debt;
 
 	return tb_move(&charge.movement, receipt);
 }

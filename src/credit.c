@@ -21,6 +21,7 @@ typedef struct Refund
 	Movement	movement;		/* first, so that one can be taken for the
 								 * other */
 	Numeric		amount;			/* asked for; null: all that is left */
+	ChainedLine charge;
 	int64		charge_seq;
 	Numeric		refunded;		/* of the charge, with this refund */
 } Refund;
@@ -87,6 +88,8 @@ judge_refund(Movement *movement, Account *account)
 						  "Refund at most what is left of the charge.",
 						  "refund is more than is left of the charge");
 
+	request->charge = charge.line;
+	movement->refunded = &request->charge;
 	request->charge_seq = charge.line.seq;
 	request->refunded = tb_add(before, amount);
 	line->service = charge.line.service;

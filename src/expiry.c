@@ -42,6 +42,7 @@ judge_expiry(Movement *movement, Account *account)
 	line->amount = tb_zero();
 	line->contra = cstring_to_text("hold");
 	line->held = tb_sub(account->held, hold->left);
+	tb_reserve_tokens(request, tb_zero(), true);
 	if (tb_text_is(hold->on_expiry, "charge"))
 	{
 		line->amount = tb_negate(hold->left);

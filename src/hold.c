@@ -14,6 +14,7 @@
 
 #include "check.h"
 #include "clock.h"
+#include "limit.h"
 #include "money.h"
 #include "query.h"
 #include "rating.h"
@@ -74,14 +75,15 @@ Refusal *
 tb_find_open_hold(const ChainedLine *line, Hold *hold, bool *overdue)
 {
 	static Statement query = {
-		.sql = "SELECT h.amount, h.captured, h.status, h.on_expiry, h.service, h.expires_at, h.extensions"
+		.sql = "SELECT h.amount, h.captured, h.status, h.on_expiry, h.service, h.expires_at, h.extensions,"
+		" h.metadata, h.tokens"
 		" FROM tokenbill.hold h WHERE h.account OPERATOR(pg_catalog.=) $1"
 		" AND h.hold_key OPERATOR(pg_catalog.=) $2",
 		.nargs = 2,
 		.types = {TEXTOID, TEXTOID}
 	};
-	Datum		values[7];
-	bool		nulls[7];
+	Datum		values[9];
+	bool		nulls[9];
 
 	values[0] = PointerGetDatum(line->account);
 	values[1] = PointerGetDatum(line->ref);
@@ -101,11 +103,32 @@ tb_find_open_hold(const ChainedLine *line, Hold *hold, bool *overdue)
 	hold->service = nulls[4] ? NULL : DatumGetTextPCopy(values[4]);
 	hold->expires_at = DatumGetTimestampTz(values[5]);
 	hold->extensions = DatumGetInt32(values[6]);
+	hold->metadata = nulls[7] ? NULL : DatumGetJsonbPCopy(values[7]);
+	hold->tokens = DatumGetNumericCopy(values[8]);
 
 	if (!tb_text_is(hold->status, "held"))
 		return tb_not_held(line, text_to_cstring(hold->status));
 	*overdue = hold->expires_at <= tb_now();
 	return NULL;
+}
+
+/*
+ * tb_reserve_tokens
+ *		Say what a movement changes about the hold that it has found: so many
+ *		tokens are left reserved, and perhaps it is over.
+ */
+void
+tb_reserve_tokens(HoldMovement *request, Numeric left, bool closes)
+{
+	Reserve    *reserve = &request->movement.reserve;
+	Hold	   *hold = &request->hold;
+
+	reserve->changes = true;
+	reserve->service = hold->service;
+	reserve->metadata = hold->metadata;
+	reserve->tokens = tb_sub(left, hold->tokens);
+	reserve->opened = closes ? -1 : 0;
+	hold->tokens = left;
 }
 
 /* Write the hold back, moving its state forward from 'held'. */
@@ -114,14 +137,14 @@ tb_store_hold(const ChainedLine *line, const Hold *hold, const char *status)
 {
 	static Statement query = {
 		.sql = "UPDATE tokenbill.hold SET amount = $3, captured = $4, status = $5, expires_at = $6,"
-		" extensions = $7, updated_at = $8"
+		" extensions = $7, updated_at = $8, tokens = $9"
 		" WHERE account OPERATOR(pg_catalog.=) $1 AND hold_key OPERATOR(pg_catalog.=) $2"
 		" AND status OPERATOR(pg_catalog.=) 'held'",
-		.nargs = 8,
+		.nargs = 9,
 		.types = {TEXTOID, TEXTOID, NUMERICOID, NUMERICOID, TEXTOID, TIMESTAMPTZOID,
-		INT4OID, TIMESTAMPTZOID}
+		INT4OID, TIMESTAMPTZOID, NUMERICOID}
 	};
-	Datum		values[8];
+	Datum		values[9];
 
 	values[0] = PointerGetDatum(line->account);
 	values[1] = PointerGetDatum(line->ref);
@@ -131,6 +154,7 @@ tb_store_hold(const ChainedLine *line, const Hold *hold, const char *status)
 	values[5] = TimestampTzGetDatum(hold->expires_at);
 	values[6] = Int32GetDatum(hold->extensions);
 	values[7] = TimestampTzGetDatum(line->created_at);
+	values[8] = NumericGetDatum(hold->tokens);
 	if (tb_run(&query, values, NULL) != 1)
 		elog(ERROR, "hold is not open any more");
 }
@@ -154,6 +178,13 @@ judge_hold(Movement *movement, Account *account)
 	movement->line.amount = tb_zero();
 	movement->line.contra = cstring_to_text("hold");
 	movement->line.held = tb_add(account->held, request->hold.amount);
+	request->hold.tokens = tb_line_tokens(movement->line.usage,
+										  movement->line.rates);
+	movement->reserve.changes = true;
+	movement->reserve.service = movement->line.service;
+	movement->reserve.metadata = movement->line.metadata;
+	movement->reserve.tokens = request->hold.tokens;
+	movement->reserve.opened = 1;
 	return tb_check_ttl(request->ttl, tb_now(), &request->hold.expires_at);
 }
 
@@ -162,15 +193,16 @@ follow_hold(Movement *movement, Account *account)
 {
 	static Statement query = {
 		.sql = "INSERT INTO tokenbill.hold (account, hold_key, amount, on_expiry, service, expires_at,"
-		" created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $7)"
+		" created_at, updated_at, metadata, tokens) VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8, $9)"
 		" ON CONFLICT (account, hold_key) DO NOTHING",
-		.nargs = 7,
-		.types = {TEXTOID, TEXTOID, NUMERICOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+		.nargs = 9,
+		.types = {TEXTOID, TEXTOID, NUMERICOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+		JSONBOID, NUMERICOID}
 	};
 	HoldMovement *request = (HoldMovement *) movement;
 	const ChainedLine *line = &movement->line;
-	Datum		values[7];
-	char		nulls[7];
+	Datum		values[9];
+	char		nulls[9];
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = PointerGetDatum(line->account);
@@ -181,6 +213,9 @@ follow_hold(Movement *movement, Account *account)
 	nulls[4] = line->service == NULL ? 'n' : ' ';
 	values[5] = TimestampTzGetDatum(request->hold.expires_at);
 	values[6] = TimestampTzGetDatum(line->created_at);
+	values[7] = PointerGetDatum(line->metadata);
+	nulls[7] = line->metadata == NULL ? 'n' : ' ';
+	values[8] = NumericGetDatum(request->hold.tokens);
 
 	/* a key may be used again when its window is over; a hold's name may not */
 	if (tb_run(&query, values, nulls) != 1)
@@ -345,6 +380,7 @@ judge_extend(Movement *movement, Account *account)
 	line->amount = tb_zero();
 	line->contra = cstring_to_text("hold");
 	line->held = tb_add(account->held, more);
+	tb_reserve_tokens(request, hold->tokens, false);
 	hold->amount = total;
 	hold->extensions++;
 	if (request->ttl != NULL)
@@ -425,6 +461,7 @@ judge_release(Movement *movement, Account *account)
 	line->amount = tb_zero();
 	line->contra = cstring_to_text("hold");
 	line->held = tb_sub(account->held, hold->left);
+	tb_reserve_tokens((HoldMovement *) movement, tb_zero(), true);
 	return NULL;
 }
 

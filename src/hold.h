@@ -14,6 +14,8 @@ typedef struct Hold
 	text	   *service;
 	TimestampTz expires_at;
 	int32		extensions;
+	Jsonb	   *metadata;
+	Numeric		tokens;			/* of its estimated usage, still reserved */
 } Hold;
 
 /* A movement on a hold. */
@@ -37,6 +39,7 @@ extern bool tb_wait_argument(FunctionCallInfo fcinfo, int n);
 extern Refusal *tb_not_held(const ChainedLine *line, const char *status);
 extern Refusal *tb_find_open_hold(const ChainedLine *line, Hold *hold,
 								  bool *overdue);
+extern void tb_reserve_tokens(HoldMovement *request, Numeric left, bool closes);
 extern void tb_store_hold(const ChainedLine *line, const Hold *hold,
 						  const char *status);
 extern Datum tb_move_hold(FunctionCallInfo fcinfo, HoldMovement *request);

@@ -30,6 +30,7 @@
 #include "expiry.h"
 #include "idempotency.h"
 #include "ledger.h"
+#include "limit.h"
 #include "money.h"
 #include "month.h"
 #include "tenant.h"
@@ -99,7 +100,7 @@ judge(Movement *movement, Account *account)
 						  "Balances are less than 10^18, up or down.",
 						  "balance of account \"%s\" would be out of range",
 						  text_to_cstring(account->account));
-	return NULL;
+	return account->limits > 0 ? tb_judge_limits(movement, account) : NULL;
 }
 
 /* A change of the account by a movement, the short way. */
@@ -160,7 +161,7 @@ move_at_once(Movement *movement, Receipt *receipt)
  *		Carry out a movement, or replay it, or say why not.  Needs SPI.
  *
  * Locks the account until the transaction ends.  When there is too little to
- * spend, the account's holds whose time has run out are expired first.
+ * spend, or a limit is reached, the account's holds whose time has run out are expired first.
  */
 Refusal *
 tb_move(Movement *movement, Receipt *receipt)
@@ -191,7 +192,8 @@ tb_move(Movement *movement, Receipt *receipt)
 			break;
 		if (tb_find_line(name, line->idempotency_key, &was))
 			return replay(movement, &account, &was, receipt);
-		if (refusal->sqlstate != TB_INSUFFICIENT || made_room ||
+		if ((refusal->sqlstate != TB_INSUFFICIENT &&
+			 refusal->sqlstate != TB_LIMITED) || made_room ||
 			tb_expire_due(name) == 0)
 			return refusal;
 		made_room = true;
@@ -208,6 +210,8 @@ tb_move(Movement *movement, Receipt *receipt)
 	}
 	if (movement->follow != NULL)
 		movement->follow(movement, &account);
+	if (unlikely(account.limits > 0))
+		tb_count_limits(movement);
 	if (tb_is_token(line->idempotency_key))
 		tb_use_token(name, line->idempotency_key);
 

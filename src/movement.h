@@ -5,6 +5,16 @@
 #include "receipt.h"
 #include "refusal.h"
 
+/* What a movement changes about a hold, for limits; line.held says the amount. */
+typedef struct Reserve
+{
+	bool		changes;
+	text	   *service;		/* the hold's, as is metadata */
+	Jsonb	   *metadata;
+	Numeric		tokens;			/* reserved more, or less */
+	int			opened;			/* 1: it is made, -1: it is closed */
+} Reserve;
+
 /*
  * A request that moves something on an account, and how it is to be judged.
  *
@@ -26,6 +36,11 @@ struct Movement
 	bool		any_request;	/* judge() found that it has been done already */
 	bool		at_once;		/* judge() looks at the account only, and
 								 * nothing follows: the short way will do */
+	bool		delivered;		/* the service has been: limits count it and do
+								 * not refuse it */
+	Reserve		reserve;
+	const ChainedLine *refunded;	/* the charge, if this gives it back */
+	struct LimitSet *limits;	/* what tb_judge_limits() found */
 	Oid			user;
 
 	/*

@@ -20,8 +20,8 @@ take_problem(void *state, TupleTableSlot *slot)
 
 /*
  * tb_reconcile
- *		Report every hold, recharge order, refund and issued token that does not
- *		agree with the lines of the stream's account, or of all.  Needs SPI.
+ *		Report every hold, recharge order, refund, issued token and limit that does
+ *		not agree with the lines of the stream's account, or of all.  Needs SPI.
  *
  * The stream's BEGIN is the beginning of the oldest month that there is: lines
  * of what is older may have gone.
@@ -120,5 +120,34 @@ tb_reconcile(Stream *stream, Findings *findings)
 			  " WHERE" OF_ACCOUNT("t.account")
 			  " AND CASE WHEN x.seq IS NULL THEN t.status OPERATOR(pg_catalog.=) 'used' AND NOT dropped.some"
 			  "  ELSE t.status OPERATOR(pg_catalog.<>) 'used' END",
+			  take_problem, findings);
+
+	/*
+	 * A limit's counter is proved against the lines of its window, unless some
+	 * of these may have gone.  What the tail of a rolling window has passed is
+	 * not counted any more.
+	 */
+	tb_stream(stream,
+			  "SELECT r.account, NULL::pg_catalog.int8, 'limit'::pg_catalog.text,"
+			  " pg_catalog.jsonb_build_object('name', r.name,"
+			  "  'expected', pg_catalog.jsonb_build_object('counted', s.counted, 'held', s.held),"
+			  "  'found', pg_catalog.jsonb_build_object('counted', r.counted, 'held', r.held))"
+			  " FROM tokenbill.account_limit r CROSS JOIN LATERAL ("
+			  "  SELECT COALESCE((SELECT pg_catalog.sum(x.counted) FROM tokenbill.limit_lines(r.account, r.what, r.service, r.tag) x"
+			  "   WHERE x.created_at OPERATOR(pg_catalog.>=) COALESCE(r.starts_at, r.next_at)"
+			  "   AND x.created_at OPERATOR(pg_catalog.<) COALESCE(r.ends_at, 'infinity')"
+			  "   AND x.seq OPERATOR(pg_catalog.>) COALESCE(r.tail_seq, 0)), 0) AS counted,"
+			  "  tokenbill.limit_held(r.account, r.what, r.service, r.tag) AS held) s"
+			  " WHERE" OF_ACCOUNT("r.account")
+			  " AND (r.held OPERATOR(pg_catalog.=) s.held AND (r.counted OPERATOR(pg_catalog.=) s.counted"
+			  "  OR COALESCE(r.starts_at, r.next_at) OPERATOR(pg_catalog.<) $2)) IS NOT TRUE"
+
+			  " UNION ALL"
+			  " SELECT a.account, NULL, 'limit', pg_catalog.jsonb_build_object('expected', COALESCE(r.limits, 0), 'found', a.limits)"
+			  " FROM (SELECT * FROM tokenbill.account a WHERE" OF_ACCOUNT("a.account") ") a"
+			  " FULL JOIN (SELECT r.account, pg_catalog.count(*) AS limits FROM tokenbill.account_limit r"
+			  "  WHERE" OF_ACCOUNT("r.account") " GROUP BY r.account) r"
+			  " ON r.account OPERATOR(pg_catalog.=) a.account"
+			  " WHERE (a.limits OPERATOR(pg_catalog.=) COALESCE(r.limits, 0)) IS NOT TRUE",
 			  take_problem, findings);
 }

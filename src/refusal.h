@@ -9,6 +9,7 @@
 #define TB_NOT_FOUND	MAKE_SQLSTATE('P','T','4','0','4')
 #define TB_CONFLICT		MAKE_SQLSTATE('P','T','4','0','9')
 #define TB_IN_PROGRESS	MAKE_SQLSTATE('P','T','4','2','3')
+#define TB_LIMITED		MAKE_SQLSTATE('P','T','4','2','9')
 
 /* Why a request is not granted.  Lives in the caller's memory context. */
 typedef struct Refusal

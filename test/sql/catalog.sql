@@ -13,11 +13,12 @@ SELECT set_eq($$SELECT proname::text FROM pg_proc WHERE pronamespace = 'tokenbil
 	ARRAY['create_account', 'set_account_status', 'set_credit_limit', 'set_account_policy', 'charge', 'charge_tokens', 'charge_amount', 'charge_batch', 'quote', 'hold', 'extend_hold', 'capture', 'release', 'refund', 'recharge',
 		'grant_credit', 'issue_token', 'token_result', 'balance_at', 'verify_ledger', 'set_price', 'set_cost', 'set_price_group', 'set_meter', 'expire_holds', 'make_ledger_month', 'make_ledger_months', 'seal_ledger_month', 'drop_ledger_month', 'map_tenant', 'unmap_tenant',
 		'normalize_usage', 'describe_usage',
+		'set_spend_limit', 'set_rate_limit', 'drop_limit', 'limit_state',
 		'count_characters', 'count_graphemes', 'count_words', 'visible', 'clock'], '\df: the functions there are');
 SELECT set_eq($$SELECT relname::text FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind = 'v'$$,
-	ARRAY['balances', 'statement', 'holds', 'recharge_orders', 'prices', 'usage_daily', 'trial_balance', 'metrics'], '\dv: the views');
+	ARRAY['balances', 'statement', 'holds', 'recharge_orders', 'prices', 'usage_daily', 'trial_balance', 'metrics', 'spend_limits', 'rate_limits'], '\dv: the views');
 SELECT set_eq($$SELECT relname::text FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition$$,
-	ARRAY['account', 'ledger', 'hold', 'price', 'meter', 'recharge_order', 'charge_refund', 'issued_token', 'tenant', 'month_closing', 'month_total'], '\dt: the tables, by the plain names');
+	ARRAY['account', 'account_limit', 'ledger', 'hold', 'price', 'meter', 'recharge_order', 'charge_refund', 'issued_token', 'tenant', 'month_closing', 'month_total'], '\dt: the tables, by the plain names');
 SELECT is(pg_get_function_identity_arguments(p.oid), args, name || ': its arguments') FROM (VALUES
 	('charge', 'account text, service text, usage jsonb, idempotency_key text, on_insufficient text, metadata jsonb, wait boolean'),
 	('hold', 'account text, amount numeric, idempotency_key text, ttl interval, service text, usage jsonb, metadata jsonb, on_expiry text, wait boolean'),

@@ -78,6 +78,15 @@ my %granted = (
 	check_usage_format => [ '', "SELECT tokenbill.check_usage_format('a', 'auto')" ],
 	visible => [ 'app billing reader admin', "SELECT tokenbill.visible('ann')" ],
 	clock => [ 'app billing reader admin', 'SELECT tokenbill.clock()' ],
+	set_spend_limit => [ 'billing admin', "SELECT tokenbill.set_spend_limit('ann', 1000, 'day')" ],
+	set_rate_limit => [ 'billing admin', "SELECT tokenbill.set_rate_limit('ann', 'requests', 100000, 'day')" ],
+	drop_limit => [ 'billing admin', "SELECT tokenbill.drop_limit('ann', '%k')" ],
+	limit_state => [ 'app billing reader admin', "SELECT tokenbill.limit_state('ann', 'spend:day')" ],
+	set_limit => [ '', "SELECT tokenbill.set_limit('ann', 'spend', 1, 'day', NULL, NULL, 'UTC', 'refuse', NULL)" ],
+	limit_window => [ '', "SELECT tokenbill.limit_window('day', 'UTC', now())" ],
+	limit_lines => [ '', "SELECT * FROM tokenbill.limit_lines('ann', 'spend', NULL, NULL)" ],
+	limit_held => [ '', "SELECT tokenbill.limit_held('ann', 'spend', NULL, NULL)" ],
+	line_tokens => [ '', "SELECT tokenbill.line_tokens('{}', '{}')" ],
 	check_text => [ '', "SELECT tokenbill.check_text('a', 'b', 10)" ],
 	check_amount => [ '', "SELECT tokenbill.check_amount('a', 1)" ],
 	check_metadata => [ '', "SELECT tokenbill.check_metadata('a', '{}')" ],
@@ -102,7 +111,9 @@ my %readable = (
 	prices => 'app billing reader admin',
 	usage_daily => 'reader admin',
 	trial_balance => 'reader admin',
-	metrics => 'reader admin',);
+	metrics => 'reader admin',
+	spend_limits => 'app billing reader admin',
+	rate_limits => 'app billing reader admin',);
 
 is_deeply([ sort keys %granted ],
 	[ $admin->column("SELECT DISTINCT proname::text COLLATE \"C\" FROM pg_proc WHERE pronamespace = 'tokenbill'::regnamespace ORDER BY 1") ],
