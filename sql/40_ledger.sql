@@ -27,7 +27,8 @@ CREATE TABLE tokenbill.ledger (
 	request jsonb,
 	idempotency_key text COLLATE "C" NOT NULL,
 	ref text,
-	hash bytea NOT NULL
+	hash bytea NOT NULL,
+	cost numeric
 ) PARTITION BY RANGE (created_at);
 
 COMMENT ON TABLE tokenbill.ledger IS 'Append-only record of every movement, one partition a month (ledger_YYYY_MM, UTC)';
@@ -42,11 +43,12 @@ COMMENT ON COLUMN tokenbill.ledger.credit_limit IS 'Credit limit at that time; a
 COMMENT ON COLUMN tokenbill.ledger.contra IS 'The other side of the double entry: revenue, cash:<gateway>, grant, hold, sandbox ...';
 COMMENT ON COLUMN tokenbill.ledger.service IS 'What was used, as priced in tokenbill.price';
 COMMENT ON COLUMN tokenbill.ledger.usage IS 'How much of it, as it was reported: an object of meters and counts';
-COMMENT ON COLUMN tokenbill.ledger.rates IS 'What it was priced with: an object of meters and "unit_price/per"';
+COMMENT ON COLUMN tokenbill.ledger.rates IS 'What it was priced with: an object of meters and "unit_price/per", or objects with quantity, price, amount, tier, as';
 COMMENT ON COLUMN tokenbill.ledger.metadata IS 'The application''s notes on the call';
 COMMENT ON COLUMN tokenbill.ledger.request IS 'Arguments of the request that have no column of their own';
 COMMENT ON COLUMN tokenbill.ledger.idempotency_key IS 'Key of the request; derived ones begin with tokenbill:';
 COMMENT ON COLUMN tokenbill.ledger.ref IS 'What it refers to: hold_key, charge_key of a refund, order_no of a recharge';
+COMMENT ON COLUMN tokenbill.ledger.cost IS 'What the upstream charges us for it, in the same currency; null: not known';
 COMMENT ON COLUMN tokenbill.ledger.hash IS 'SHA-256 over the previous line''s hash and this line; see docs/concepts.md';
 
 /* Its data is in the months, which pg_dump dumps by themselves. */

@@ -48,6 +48,9 @@ GRANT EXECUTE ON FUNCTION
 	tokenbill.set_spend_limit(text, numeric, text, text, jsonb, text, text, text),
 	tokenbill.set_rate_limit(text, text, numeric, text, text, jsonb, text, text, text),
 	tokenbill.drop_limit(text, text),
+	tokenbill.set_service(text, text, numeric),
+	tokenbill.set_markup(numeric, text, text, text, timestamptz),
+	tokenbill.set_discount(numeric, text, text, text, timestamptz),
 	tokenbill.quote(text, text, jsonb),
 	tokenbill.balance_at(text, timestamptz)
 TO tokenbill_billing;

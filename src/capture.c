@@ -26,6 +26,7 @@ judge_capture(Movement *movement, Account *account)
 	Refusal    *refusal = tb_find_open_hold(line, hold, &overdue);
 	Numeric		freed;
 	Numeric		left;
+	Jsonb	   *unpriced = NULL;
 
 	if (refusal != NULL)
 		return refusal;
@@ -43,11 +44,13 @@ judge_capture(Movement *movement, Account *account)
 		refusal = tb_check_text("service", line->service, TB_MAX_NAME);
 		if (refusal == NULL)
 			refusal = tb_rate(line->service, line->account, line->usage,
-							  tb_now(), &rating);
+							  tb_now(), true, &rating);
 		if (refusal != NULL)
 			return refusal;
 		request->price = rating.amount;
 		line->rates = rating.rates;
+		line->cost = rating.cost;
+		unpriced = rating.unpriced;
 	}
 	else
 		request->price = request->amount != NULL ? request->amount : hold->left;
@@ -64,6 +67,8 @@ judge_capture(Movement *movement, Account *account)
 	freed = request->final ? hold->left : tb_smaller(request->price, hold->left);
 	line->amount = tb_negate(request->price);
 	line->contra = cstring_to_text("revenue");
+	if (unpriced != NULL)
+		tb_suspend(line, unpriced);
 	line->held = tb_sub(account->held, freed);
 	hold->captured = tb_add(hold->captured, request->price);
 	left = request->final ? tb_zero() :

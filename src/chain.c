@@ -10,6 +10,9 @@
  * the hash in SQL or elsewhere (docs/concepts.md shows how); only the time is
  * given as microseconds since 2000-01-01 00:00:00 UTC, for it prints differently
  * from session to session.  The first line of an account has no previous hash.
+ *
+ * A cost came later than the others, so it is a field only where it is not null,
+ * and says what it is: "cost=" and its text.
  */
 #include "chain.h"
 
@@ -179,6 +182,12 @@ tb_line_hash(const ChainedLine *line, const uint8 *previous, uint8 *hash)
 	add_jsonb(&buf, line->request, &scratch);
 	add_text(&buf, line->idempotency_key);
 	add_text(&buf, line->ref);
+	if (line->cost != NULL)
+	{
+		char	   *cost = psprintf("cost=%s", tb_print(line->cost));
+
+		add_field(&buf, cost, strlen(cost));
+	}
 
 	sha256(buf.data, buf.len, hash);
 	pfree(scratch.data);

@@ -24,6 +24,7 @@ typedef struct ChainedLine
 	Jsonb	   *request;
 	text	   *idempotency_key;
 	text	   *ref;
+	Numeric		cost;			/* what the upstream takes; null: unknown */
 } ChainedLine;
 
 extern void tb_line_hash(const ChainedLine *line, const uint8 *previous,

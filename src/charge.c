@@ -19,6 +19,9 @@ typedef struct Charge
 	Movement	movement;		/* first, so that one can be taken for the
 								 * other */
 	Numeric		price;
+	Refusal    *unrated;		/* why it could not be priced; a replay need
+								 * not be */
+	Jsonb	   *unpriced;		/* what it has no price for: in suspense */
 	bool		debt;			/* the service has been delivered: charge it
 								 * anyhow */
 } Charge;
@@ -28,7 +31,8 @@ judge(Movement *movement, Account *account)
 {
 	Charge	   *charge = (Charge *) movement;
 	ChainedLine *line = &movement->line;
-	Refusal    *refusal = tb_may_be_charged(account);
+	Refusal    *refusal = charge->unrated != NULL ? charge->unrated :
+		tb_may_be_charged(account);
 	Numeric		available;
 
 	if (unlikely(refusal != NULL))
@@ -41,6 +45,8 @@ judge(Movement *movement, Account *account)
 
 	line->amount = tb_negate(charge->price);
 	line->contra = cstring_to_text("revenue");
+	if (unlikely(charge->unpriced != NULL))
+		tb_suspend(line, charge->unpriced);
 	if (unlikely(account->sandbox))
 		tb_sandbox_price(line, charge->price);
 	return NULL;
@@ -80,19 +86,26 @@ tb_charge(const ChargeRequest *request, Oid user, Receipt *receipt)
 	else
 	{
 		if ((refusal = tb_check_text("service", request->service,
-									 TB_MAX_NAME)) != NULL ||
-			(refusal = tb_rate(request->service, request->account,
-							   request->usage, tb_now(), &rating)) != NULL)
+									 TB_MAX_NAME)) != NULL)
+			return refusal;
+		refusal = tb_rate(request->service, request->account, request->usage,
+						  tb_now(), true, &rating);
+		if (unlikely(refusal != NULL))
 		{
-			/* to a tenant, and to everybody, the account comes first */
-			Refusal    *missing = request->account && refusal->sqlstate == TB_NOT_FOUND ?
-				tb_check_account(request->account, user) : NULL;
-
-			return missing ? missing : refusal;
+			/* what has no price may have had one, and have been charged */
+			if (refusal->sqlstate != TB_NOT_FOUND)
+				return refusal;
+			charge.unrated = refusal;
+			charge.price = tb_zero();
 		}
-		charge.price = rating.amount;
+		else
+		{
+			charge.price = rating.amount;
+			charge.unpriced = rating.unpriced;
+			line->rates = rating.rates;
+			line->cost = rating.cost;
+		}
 		line->usage = rating.usage;
-		line->rates = rating.rates;
 	}
 
 	line->account = request->account;

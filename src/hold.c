@@ -166,7 +166,8 @@ static Refusal *
 judge_hold(Movement *movement, Account *account)
 {
 	HoldMovement *request = (HoldMovement *) movement;
-	Refusal    *refusal = tb_may_be_charged(account);
+	Refusal    *refusal = request->unrated != NULL ? request->unrated :
+		tb_may_be_charged(account);
 	Numeric		available;
 
 	if (refusal != NULL)
@@ -305,11 +306,16 @@ tokenbill_hold(PG_FUNCTION_ARGS)
 		Rating		rating;
 
 		tb_raise(tb_check_account(line->account, session.userid));
-		tb_raise(tb_rate(line->service, line->account, line->usage, tb_now(),
-						 &rating));
-		request.hold.amount = rating.amount;
+		request.unrated = tb_rate(line->service, line->account, line->usage,
+								  tb_now(), false, &rating);
+		if (request.unrated != NULL && request.unrated->sqlstate != TB_NOT_FOUND)
+			tb_raise(request.unrated);
 		line->usage = rating.usage;
-		line->rates = rating.rates;
+		if (request.unrated == NULL)
+		{
+			request.hold.amount = rating.amount;
+			line->rates = rating.rates;
+		}
 	}
 	tb_raise(tb_move(&request.movement, &receipt));
 	tb_leave(&session);

@@ -28,6 +28,7 @@ typedef struct HoldMovement
 	Numeric		amount;			/* asked for, or null */
 	Numeric		price;			/* what is captured */
 	text	   *service;
+	Refusal    *unrated;		/* why its usage could not be priced */
 	Interval   *ttl;
 	bool		has_key;
 	bool		final;

@@ -186,7 +186,7 @@ member_jsonb(Jsonb *object, const char *name)
 /*
  * The arguments that have no column of their own: every member of either object
  * must be in the other.  "price" is no argument but what a sandbox account did
- * not pay.
+ * not pay, "unpriced" what had no price then.
  */
 static Refusal *
 same_arguments(const ChainedLine *was, const ChainedLine *now)
@@ -210,7 +210,7 @@ same_arguments(const ChainedLine *was, const ChainedLine *now)
 			Jsonb	   *now_value = member_jsonb(now->request, name);
 
 			(void) JsonbIteratorNext(&it, &skipped, true);
-			if (strcmp(name, "price") == 0)
+			if (strcmp(name, "price") == 0 || strcmp(name, "unpriced") == 0)
 				continue;
 			if (!tb_same_jsonb(was_value, now_value))
 				return other_request(was, name, tb_json_document(was_value),

@@ -85,6 +85,8 @@ tb_insert_line(const Account *account, const ChainedLine *line)
 	values[15] = PointerGetDatum(line->ref);
 	nulls[15] = line->ref == NULL ? 'n' : ' ';
 	values[16] = PointerGetDatum(hash);
+	values[17] = NumericGetDatum(line->cost);
+	nulls[17] = line->cost == NULL ? 'n' : ' ';
 	return tb_run_plan(plan, values, nulls) == 1;
 }
 
@@ -129,15 +131,15 @@ tb_find_line(const text *account, const text *key, ChainedLine *line)
 {
 	static Statement query = {
 		.sql = "SELECT l.seq, l.created_at, l.kind, l.amount, l.balance, l.held, l.credit_limit, l.contra,"
-		" l.service, l.usage, l.rates, l.metadata, l.request, l.idempotency_key, l.ref"
+		" l.service, l.usage, l.rates, l.metadata, l.request, l.idempotency_key, l.ref, l.cost"
 		" FROM tokenbill.ledger l WHERE l.account OPERATOR(pg_catalog.=) $1"
 		" AND l.idempotency_key OPERATOR(pg_catalog.=) $2"
 		" ORDER BY l.seq DESC LIMIT 1",
 		.nargs = 2,
 		.types = {TEXTOID, TEXTOID}
 	};
-	Datum		values[15];
-	bool		nulls[15];
+	Datum		values[16];
+	bool		nulls[16];
 
 	values[0] = PointerGetDatum(account);
 	values[1] = PointerGetDatum(key);
@@ -161,5 +163,6 @@ tb_find_line(const text *account, const text *key, ChainedLine *line)
 	line->request = copy_jsonb(values[12], nulls[12]);
 	line->idempotency_key = copy_text(values[13], nulls[13]);
 	line->ref = copy_text(values[14], nulls[14]);
+	line->cost = nulls[15] ? NULL : DatumGetNumericCopy(values[15]);
 	return true;
 }

@@ -5,7 +5,7 @@
 #include "chain.h"
 
 /* The columns of tokenbill.ledger, in the order of tb_insert_plan()'s parameters. */
-#define TB_LEDGER_COLUMNS 17
+#define TB_LEDGER_COLUMNS 18
 
 extern void tb_next_line(Account *account, ChainedLine *line);
 extern bool tb_insert_line(const Account *account, const ChainedLine *line);

@@ -224,7 +224,7 @@ make_plan(TimestampTz at)
 	Oid			types[TB_LEDGER_COLUMNS] = {
 		TEXTOID, INT8OID, TIMESTAMPTZOID, TEXTOID, NUMERICOID, NUMERICOID,
 		NUMERICOID, NUMERICOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID,
-		JSONBOID, JSONBOID, TEXTOID, TEXTOID, BYTEAOID
+		JSONBOID, JSONBOID, TEXTOID, TEXTOID, BYTEAOID, NUMERICOID
 	};
 	TimestampTz begin = month_start(at, 0);
 	TimestampTz start = window_start(begin);
@@ -250,9 +250,9 @@ make_plan(TimestampTz at)
 
 	plan = tb_plan(psprintf("INSERT INTO tokenbill.%s (account, seq, created_at, kind, amount,"
 							" balance, held, credit_limit, contra, service, usage, rates,"
-							" metadata, request, idempotency_key, ref, hash)"
+							" metadata, request, idempotency_key, ref, hash, cost)"
 							" SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
-							" $13, $14, $15, $16, $17%s"
+							" $13, $14, $15, $16, $17, $18%s"
 							" ON CONFLICT (account, idempotency_key) DO NOTHING",
 							quote_identifier(name), conditions),
 				   TB_LEDGER_COLUMNS, types);

@@ -237,12 +237,9 @@ tb_insufficient(const Account *account, Numeric required, Numeric available)
 					  text_to_cstring(account->account));
 }
 
-/*
- * tb_sandbox_price
- *		Turn a line into a sandbox account's: it keeps the price and pays nothing.
- */
-void
-tb_sandbox_price(ChainedLine *line, Numeric price)
+/* Keep something in a line's request that is no argument: see same_arguments(). */
+static void
+add_to_request(ChainedLine *line, const char *name, JsonbValue *value)
 {
 	JsonbParseState *state = NULL;
 	JsonbValue	v;
@@ -259,13 +256,42 @@ tb_sandbox_price(ChainedLine *line, Numeric price)
 			pushJsonbValue(&state, token, &v);
 	}
 	v.type = jbvString;
-	v.val.string.val = "price";
-	v.val.string.len = strlen("price");
+	v.val.string.val = unconstify(char *, name);
+	v.val.string.len = strlen(name);
 	pushJsonbValue(&state, WJB_KEY, &v);
+	pushJsonbValue(&state, WJB_VALUE, value);
+	line->request = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+/*
+ * tb_suspend
+ *		Turn a line into one that waits for its price: it keeps what has none.
+ */
+void
+tb_suspend(ChainedLine *line, Jsonb *unpriced)
+{
+	JsonbValue	v;
+
+	v.type = jbvBinary;
+	v.val.binary.data = &unpriced->root;
+	v.val.binary.len = VARSIZE(unpriced) - VARHDRSZ;
+	add_to_request(line, "unpriced", &v);
+	line->amount = tb_zero();
+	line->contra = cstring_to_text("suspense");
+}
+
+/*
+ * tb_sandbox_price
+ *		Turn a line into a sandbox account's: it keeps the price and pays nothing.
+ */
+void
+tb_sandbox_price(ChainedLine *line, Numeric price)
+{
+	JsonbValue	v;
+
 	v.type = jbvNumeric;
 	v.val.numeric = price;
-	pushJsonbValue(&state, WJB_VALUE, &v);
-	line->request = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+	add_to_request(line, "price", &v);
 	line->amount = tb_zero();
 	line->contra = cstring_to_text("sandbox");
 }

@@ -57,6 +57,7 @@ struct Movement
 extern Refusal *tb_move(Movement *movement, Receipt *receipt);
 extern Refusal *tb_insufficient(const Account *account, Numeric required,
 								Numeric available);
+extern void tb_suspend(ChainedLine *line, Jsonb *unpriced);
 extern void tb_sandbox_price(ChainedLine *line, Numeric price);
 
 #endif							/* TOKENBILL_MOVEMENT_H */

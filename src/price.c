@@ -21,6 +21,7 @@
 #include "check.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
+#include "markup.h"
 #include "money.h"
 #include "query.h"
 #include "tier.h"
@@ -204,6 +205,7 @@ take_price(Price *price, const Datum *values, const bool *nulls)
 				 price->per);
 	price->ntiers = 0;
 	price->tiers = NULL;
+	price->marked_up = NULL;
 	if (!nulls[COLUMN_TIERS])
 		tb_read_tiers(price, DatumGetJsonbP(values[COLUMN_TIERS]));
 }
@@ -232,7 +234,16 @@ load_card(const text *service, const char *account, int account_len,
 	};
 	static Statement particular = {
 		.sql = "SELECT FROM tokenbill.price p WHERE p.service OPERATOR(pg_catalog.=) $1"
-		" AND (p.account OPERATOR(pg_catalog.<>) '*' OR p.price_group OPERATOR(pg_catalog.<>) '') LIMIT 1",
+		" AND (p.account OPERATOR(pg_catalog.<>) '*' OR p.price_group OPERATOR(pg_catalog.<>) '')"
+		" UNION ALL SELECT FROM tokenbill.markup m"
+		" WHERE (m.service OPERATOR(pg_catalog.=) '*' OR m.service OPERATOR(pg_catalog.=) $1)"
+		" AND (m.account OPERATOR(pg_catalog.<>) '*' OR m.price_group OPERATOR(pg_catalog.<>) '') LIMIT 1",
+		.nargs = 1,
+		.types = {TEXTOID}
+	};
+	static Statement settings = {
+		.sql = "SELECT s.usage_format FROM tokenbill.service s WHERE s.service OPERATOR(pg_catalog.=) $1"
+		" AND s.usage_format OPERATOR(pg_catalog.<>) 'auto'",
 		.nargs = 1,
 		.types = {TEXTOID}
 	};
@@ -241,17 +252,25 @@ load_card(const text *service, const char *account, int account_len,
 	RateCard   *card;
 	Meter	   *meter = NULL;
 	MemoryContext old;
-	bool		is_particular;
 
 	args[0] = PointerGetDatum(service);
 	args[1] = PointerGetDatum(cstring_to_text_with_len(account, account_len));
 	args[2] = PointerGetDatum(cstring_to_text_with_len(price_group, price_group_len));
-	is_particular = tb_run(&particular, args, NULL) > 0;
-	nrows = tb_run(&query, args, NULL);
 
 	old = MemoryContextSwitchTo(cache_context);
 	card = palloc0(sizeof(RateCard));
-	card->particular = is_particular;
+	card->particular = tb_run(&particular, args, NULL) > 0;
+	tb_load_markups(card, DatumGetTextPP(args[0]), DatumGetTextPP(args[1]),
+					DatumGetTextPP(args[2]));
+	if (tb_run(&settings, args, NULL) > 0)
+	{
+		Datum		format;
+		bool		isnull;
+
+		(void) tb_row(&format, &isnull);
+		card->usage_format = DatumGetTextPCopy(format);
+	}
+	nrows = tb_run(&query, args, NULL);
 	card->meters = palloc(sizeof(Meter) * Max(nrows, 1));
 	for (uint64 i = 0; i < nrows; i++)
 	{
@@ -287,6 +306,8 @@ load_card(const text *service, const char *account, int account_len,
 		}
 	}
 	MemoryContextSwitchTo(old);
+	card->minimum = tb_find_meter(card, TB_MINIMUM_CHARGE,
+								  strlen(TB_MINIMUM_CHARGE));
 	ncards++;
 	return card;
 }
@@ -329,7 +350,10 @@ particular_card(const text *service, const text *account)
 	static Statement query = {
 		.sql = "SELECT a.price_group, EXISTS (SELECT FROM tokenbill.price p"
 		" WHERE p.service OPERATOR(pg_catalog.=) $1 AND p.account OPERATOR(pg_catalog.=) $2"
-		" AND p.account OPERATOR(pg_catalog.<>) '*')"
+		" AND p.account OPERATOR(pg_catalog.<>) '*'"
+		" UNION ALL SELECT FROM tokenbill.markup m"
+		" WHERE (m.service OPERATOR(pg_catalog.=) '*' OR m.service OPERATOR(pg_catalog.=) $1)"
+		" AND m.account OPERATOR(pg_catalog.=) $2 AND m.account OPERATOR(pg_catalog.<>) '*')"
 		" FROM (SELECT) AS one LEFT JOIN tokenbill.account a ON a.account OPERATOR(pg_catalog.=) $2",
 		.nargs = 2,
 		.types = {TEXTOID, TEXTOID}

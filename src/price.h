@@ -35,6 +35,9 @@ typedef struct Tier
 	Rate		rate;
 } Tier;
 
+typedef struct Markup Markup;
+typedef struct MarkedUp MarkedUp;
+
 /* A price of a meter, from some time on. */
 typedef struct Price
 {
@@ -49,6 +52,7 @@ typedef struct Price
 	Rate		rate;
 	int			ntiers;
 	Tier	   *tiers;			/* rising */
+	MarkedUp   *marked_up;		/* the same under markups: markup.c's */
 } Price;
 
 /* A meter of a service and its prices, those that go first first. */
@@ -70,12 +74,19 @@ typedef struct RateCard
 	bool		has_prices;		/* else nobody has priced the service */
 	bool		has_costs;
 	bool		particular;		/* some accounts or groups have it otherwise */
+	const Meter *minimum;		/* what a call costs at least; null: nothing */
+	text	   *usage_format;	/* how usage is read; null: find out */
+	int			nmarkups;
+	Markup	   *markups;
 
 	/* the rates a ledger line keeps, built for the prices that were used last */
 	int			nused;
 	const Price **used;
 	Jsonb	   *rates;
 } RateCard;
+
+/* The meter whose price is what a call costs at least. */
+#define TB_MINIMUM_CHARGE "minimum_charge"
 
 /* When, and of which tier, a call is. */
 typedef struct CallTime

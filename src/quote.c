@@ -36,7 +36,7 @@ tokenbill_quote(PG_FUNCTION_ARGS)
 
 	tb_enter(fcinfo, &session);
 	tb_raise(tb_check_account(account, session.userid));
-	tb_raise(tb_rate(service, account, usage, tb_now(), &rating));
+	tb_raise(tb_rate(service, account, usage, tb_now(), true, &rating));
 	tb_leave(&session);
 
 	for (int i = 0; i < rating.nitems; i++)
@@ -45,18 +45,24 @@ tokenbill_quote(PG_FUNCTION_ARGS)
 		char	   *tier = tb_item_tier(&rating, item);
 		Datum		values[QUOTE_COLUMNS];
 		bool		nulls[QUOTE_COLUMNS] = {false};
+		Numeric		amount;
 
 		values[0] = PointerGetDatum(cstring_to_text_with_len(item->name,
 															 item->name_len));
 		values[1] = NumericGetDatum(item->quantity);
-		values[2] = NumericGetDatum(item->rate->unit_price);
-		values[3] = NumericGetDatum(item->price->per);
+		nulls[2] = nulls[3] = nulls[6] = item->price == NULL;
+		if (item->price != NULL)
+		{
+			values[2] = NumericGetDatum(item->rate->unit_price);
+			values[3] = NumericGetDatum(item->price->per);
+			values[6] = CStringGetTextDatum(item->meter->name);
+		}
 		if (tier != NULL)
 			values[4] = CStringGetTextDatum(tier);
 		nulls[4] = tier == NULL;
+		amount = rating.unpriced != NULL ? tb_zero() : item->amount;
 		values[5] = DirectFunctionCall1(numeric_trim_scale,
-										NumericGetDatum(item->amount));
-		values[6] = CStringGetTextDatum(item->meter->name);
+										NumericGetDatum(amount));
 		nulls[7] = item->cost == NULL;
 		if (item->cost != NULL)
 			values[7] = DirectFunctionCall1(numeric_trim_scale,

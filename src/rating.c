@@ -12,10 +12,46 @@
  */
 #include "rating.h"
 
-#include "clock.h"
+#include "markup.h"
 #include "money.h"
 #include "tier.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
+
+/* What is done about a service or a meter that has no price. */
+enum
+{
+	UNPRICED_REJECT,
+	UNPRICED_FALLBACK,
+	UNPRICED_SUSPENSE
+};
+
+static const struct config_enum_entry unpriced_choices[] = {
+	{"reject", UNPRICED_REJECT, false},
+	{"fallback", UNPRICED_FALLBACK, false},
+	{"suspense", UNPRICED_SUSPENSE, false},
+	{NULL, 0, false}
+};
+
+static int	unpriced_policy = UNPRICED_REJECT;
+
+/*
+ * tb_rating_init
+ *		Define the setting; called once, from _PG_init.
+ */
+void
+tb_rating_init(void)
+{
+	DefineCustomEnumVariable("tokenbill.unpriced",
+							 "What is done about usage that has no price.",
+							 "reject: it is refused; fallback: it costs what service * costs; suspense: it is recorded and priced later.",
+							 &unpriced_policy,
+							 UNPRICED_REJECT,
+							 unpriced_choices,
+							 PGC_SUSET,
+							 0,
+							 NULL, NULL, NULL);
+}
 
 static Numeric
 trimmed(Numeric value)
@@ -70,6 +106,13 @@ amount_of(const Price *price, Numeric quantity, const Usage *usage,
 	return tb_price_of(price, quantity, rating->context, rate);
 }
 
+static bool
+is_minimum(const char *name, int name_len)
+{
+	return name_len == (int) strlen(TB_MINIMUM_CHARGE) &&
+		memcmp(name, TB_MINIMUM_CHARGE, name_len) == 0;
+}
+
 /*
  * tb_item_tier
  *		Which of its meter's prices an item has, for people; null if there is one.
@@ -77,6 +120,12 @@ amount_of(const Price *price, Numeric quantity, const Usage *usage,
 char *
 tb_item_tier(const Rating *rating, const RatedMeter *item)
 {
+	if (item->price == NULL)
+		return "unpriced";
+	if (rating->unpriced != NULL)
+		return "suspense";
+	if (is_minimum(item->name, item->name_len))
+		return "minimum";
 	return tb_tier_text(item->price, item->quantity, rating->context);
 }
 
@@ -125,6 +174,8 @@ push_item(JsonbParseState **state, const Rating *rating, const RatedMeter *item)
 	if (item->meter->name_len != item->name_len ||
 		memcmp(item->meter->name, item->name, item->name_len) != 0)
 		push_text(state, "as", item->meter->name);
+	if (item->fallback)
+		push_text(state, "service", "*");
 	pushJsonbValue(state, WJB_END_OBJECT, NULL);
 }
 
@@ -136,7 +187,7 @@ push_item(JsonbParseState **state, const Rating *rating, const RatedMeter *item)
 static Jsonb *
 rates_of(RateCard *card, const Rating *rating)
 {
-	const Price *used[TB_MAX_METERS];
+	const Price *used[TB_MAX_METERS + 1];
 	bool		same = card->rates != NULL && card->nused == rating->nitems;
 	bool		plain = true;
 	JsonbParseState *state = NULL;
@@ -201,80 +252,193 @@ no_price(const text *service, const char *meter)
 }
 
 /*
+ * The price of service *, for what has none of its own.
+ */
+static const Price *
+fallback_price(const text *account, const UsageMeter *meter, CallTime *when,
+			   const RateCard **card, const Meter **as)
+{
+	const Price *price;
+
+	*card = tb_other_card(cstring_to_text("*"), account);
+	price = find_price(*card, meter->name, meter->name_len, false, when, as);
+	return price != NULL ? price : find_price(*card, "*", 1, false, when, as);
+}
+
+/* The names of the meters that have no price. */
+static Jsonb *
+unpriced_meters(const Rating *rating)
+{
+	JsonbParseState *state = NULL;
+
+	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
+	for (int i = 0; i < rating->nitems; i++)
+	{
+		if (rating->items[i].price == NULL)
+			push_string(&state, WJB_ELEM, rating->items[i].name,
+						rating->items[i].name_len);
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL));
+}
+
+/*
+ * Make up for what a call costs less than the least it may: an item of its own.
+ */
+static Numeric
+add_minimum(const RateCard *card, CallTime *when, Numeric amount, Rating *rating)
+{
+	RatedMeter *item = &rating->items[rating->nitems];
+	const Price *price = tb_price_at(card->minimum->prices,
+									 card->minimum->nprices, when);
+
+	if (price == NULL)
+		return amount;
+	price = tb_marked_up(card, price, when->at);
+	if (tb_compare(amount, price->rate.value) >= 0)
+		return amount;
+	memset(item, 0, sizeof(RatedMeter));
+	item->name = card->minimum->name;
+	item->name_len = card->minimum->name_len;
+	item->quantity = int64_to_numeric(1);
+	item->meter = card->minimum;
+	item->price = price;
+	item->rate = &price->rate;
+	item->amount = tb_sub(price->rate.value, amount);
+	item->cost = tb_zero();
+	rating->nitems++;
+	return price->rate.value;
+}
+
+/*
+ * Price one meter; false if it has no price.
+ */
+static bool
+rate_meter(const RateCard *card, const text *account, const Usage *usage,
+		   const UsageMeter *meter, CallTime *when, Rating *rating,
+		   RatedMeter *item)
+{
+	const RateCard *from = card;
+	const Price *cost;
+	const Meter *as;
+	const Rate *rate;
+
+	item->name = meter->name;
+	item->name_len = meter->name_len;
+	item->quantity = meter->quantity;
+	item->cost = NULL;
+	item->fallback = false;
+	item->price = find_price(card, item->name, item->name_len, false, when,
+							 &item->meter);
+	if (unlikely(item->price == NULL) && unpriced_policy == UNPRICED_FALLBACK)
+	{
+		item->price = fallback_price(account, meter, when, &from, &item->meter);
+		item->fallback = true;
+	}
+	if (unlikely(item->price == NULL))
+		return false;
+	if (unlikely(from->nmarkups > 0))
+		item->price = tb_marked_up(from, item->price, when->at);
+
+	item->amount = amount_of(item->price, item->quantity, usage, rating,
+							 &item->rate);
+	item->plain = usage->canonical && item->price->mode == PRICE_FLAT &&
+		item->price->service_tier == NULL && item->price->hours == NULL &&
+		!item->fallback && item->meter->name_len == item->name_len &&
+		memcmp(item->meter->name, item->name, item->name_len) == 0;
+	if (card->has_costs)
+	{
+		cost = find_price(card, item->name, item->name_len, true, when, &as);
+		if (cost != NULL)
+			item->cost = amount_of(cost, item->quantity, usage, rating, &rate);
+	}
+	return true;
+}
+
+/*
  * tb_rate
  *		Price some usage of a service for an account, at a time.
  *
- * Refuses usage that is none (22004, 22023, 22003), a service or a meter without
- * a price (PT404).  A count of zero needs no price.  Needs SPI.
+ * Refuses usage that is none (22004, 22023, 22003), and a service or a meter
+ * without a price (PT404); unless the setting tokenbill.unpriced is suspense, and
+ * the caller may suspend: then unpriced has the meters' names, and the amount is
+ * zero.  A count of zero needs no price.  Needs SPI.
  */
 Refusal *
 tb_rate(const text *service, const text *account, Jsonb *usage,
-		TimestampTz at, Rating *rating)
+		TimestampTz at, bool may_suspend, Rating *rating)
 {
-	RateCard   *card;
+	RateCard   *card = tb_rate_card(service, account);
 	Usage		read;
 	CallTime	when = {.at = at,.minute = -1};
 	Numeric		amount = NULL;
 	Numeric		cost = NULL;
-	bool		cost_known = true;
-	Refusal    *refusal = tb_normalize(usage, NULL, &read);
+	bool		cost_known = card->has_costs;
+	bool		used = false;
+	bool		suspended = false;
+	Refusal    *refusal = tb_normalize(usage, card->usage_format, &read);
 
 	rating->nitems = 0;
 	rating->context = NULL;
+	rating->unpriced = NULL;
 	if (refusal != NULL)
 		return refusal;
 	rating->usage = read.kept;
 	if (strcmp(read.service_tier, "standard") != 0)
 		when.service_tier = read.service_tier;
-
-	card = tb_rate_card(service, account);
-	if (!card->has_prices)
+	may_suspend = may_suspend && unpriced_policy == UNPRICED_SUSPENSE;
+	if (!card->has_prices && !may_suspend && unpriced_policy != UNPRICED_FALLBACK)
 		return no_price(service, NULL);
 
 	for (int i = 0; i < read.nmeters; i++)
 	{
 		RatedMeter *item = &rating->items[rating->nitems];
-		const Rate *rate;
-		const Price *price;
-		const Meter *as;
+		bool		is_used = tb_compare(read.meters[i].quantity, tb_zero()) > 0;
 
-		item->name = read.meters[i].name;
-		item->name_len = read.meters[i].name_len;
-		item->quantity = read.meters[i].quantity;
-		item->price = find_price(card, item->name, item->name_len, false, &when,
-								 &item->meter);
-		if (item->price == NULL)
+		if (unlikely(card->minimum != NULL) &&
+			is_minimum(read.meters[i].name, read.meters[i].name_len))
+			return tb_refusal(ERRCODE_INVALID_PARAMETER_VALUE,
+							  tb_json("argument:s meter:s", "usage",
+									  TB_MINIMUM_CHARGE),
+							  "What a call costs at least is added by itself.",
+							  "usage cannot count minimum charges");
+		if (unlikely(!rate_meter(card, account, &read, &read.meters[i], &when,
+								 rating, item)))
 		{
-			if (tb_compare(item->quantity, tb_zero()) == 0)
+			if (!is_used)
 				continue;
-			return no_price(service, pnstrdup(item->name, item->name_len));
+			if (!may_suspend)
+				return no_price(service, card->has_prices || unpriced_policy == UNPRICED_FALLBACK ?
+								pnstrdup(item->name, item->name_len) : NULL);
+			suspended = true;
+			item->amount = tb_zero();
+			rating->nitems++;
+			continue;
 		}
-		item->amount = amount_of(item->price, item->quantity, &read, rating,
-								 &item->rate);
-		item->plain = read.canonical && item->price->mode == PRICE_FLAT &&
-			item->price->service_tier == NULL && item->price->hours == NULL &&
-			item->meter->name_len == item->name_len &&
-			memcmp(item->meter->name, item->name, item->name_len) == 0;
 		amount = amount == NULL ? item->amount : tb_add(amount, item->amount);
-
-		item->cost = NULL;
-		if (card->has_costs)
-		{
-			price = find_price(card, item->name, item->name_len, true, &when, &as);
-			if (price != NULL)
-			{
-				item->cost = amount_of(price, item->quantity, &read, rating, &rate);
-				cost = cost == NULL ? item->cost : tb_add(cost, item->cost);
-			}
-			else if (tb_compare(item->quantity, tb_zero()) != 0)
-				cost_known = false;
-		}
+		if (item->cost != NULL)
+			cost = cost == NULL ? item->cost : tb_add(cost, item->cost);
+		else if (is_used)
+			cost_known = false;
+		used = used || is_used;
 		rating->nitems++;
 	}
 
-	rating->amount = amount == NULL ? tb_zero() : trimmed(amount);
+	if (unlikely(suspended))
+	{
+		rating->unpriced = unpriced_meters(rating);
+		rating->rates = NULL;
+		rating->amount = tb_zero();
+		rating->cost = NULL;
+		return NULL;
+	}
+
+	if (amount == NULL)
+		amount = tb_zero();
+	if (unlikely(card->minimum != NULL) && used)
+		amount = add_minimum(card, &when, amount, rating);
+	rating->amount = trimmed(amount);
 	rating->cost = NULL;
-	if (card->has_costs && cost_known)
+	if (cost_known)
 		rating->cost = cost == NULL ? tb_zero() : trimmed(cost);
 	rating->rates = rates_of(card, rating);
 	if (!tb_balance_fits(rating->amount))

@@ -11,7 +11,8 @@ typedef struct RatedMeter
 	int			name_len;
 	Numeric		quantity;
 	const Meter *meter;			/* whose price it is: its own, or a parent's */
-	const Price *price;
+	const Price *price;			/* null: it has none, and is in suspense */
+	bool		fallback;		/* the price is of service *, for any */
 	const Rate *rate;			/* the price's, or one of its tiers' */
 	Numeric		amount;
 	Numeric		cost;			/* what the upstream takes; null: unknown */
@@ -27,12 +28,15 @@ typedef struct Rating
 	Jsonb	   *rates;			/* ... and what it was priced with */
 	Numeric		context;		/* input tokens of the call; null: none */
 	int			nitems;
-	RatedMeter	items[TB_MAX_METERS];
+	Jsonb	   *unpriced;		/* names of meters without a price: the line
+								 * waits for reprice(); null: none */
+	RatedMeter	items[TB_MAX_METERS + 1];	/* one for a minimum charge */
 } Rating;
 
 extern Refusal *tb_check_usage(Jsonb *usage, Jsonb **kept);
 extern Refusal *tb_rate(const text *service, const text *account, Jsonb *usage,
-						TimestampTz at, Rating *rating);
+						TimestampTz at, bool may_suspend, Rating *rating);
+extern void tb_rating_init(void);
 extern char *tb_item_tier(const Rating *rating, const RatedMeter *item);
 
 #endif							/* TOKENBILL_RATING_H */

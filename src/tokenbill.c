@@ -10,6 +10,7 @@
 #include "clock.h"
 #include "month.h"
 #include "price.h"
+#include "rating.h"
 #include "tenant.h"
 #include "utils/guc.h"
 
@@ -23,6 +24,7 @@ _PG_init(void)
 	tb_clock_init();
 	tb_month_init();
 	tb_price_init();
+	tb_rating_init();
 	tb_tenant_init();
 	MarkGUCPrefixReserved("tokenbill");
 }

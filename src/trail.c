@@ -289,6 +289,7 @@ tb_take_line_apart(const Datum *values, const bool *nulls, FoundLine *line)
 	fields->idempotency_key = GET(14, DatumGetTextPP);
 	fields->ref = GET(15, DatumGetTextPP);
 	line->hash = GET(16, DatumGetByteaPP);
+	fields->cost = GET(17, DatumGetNumeric);
 #undef GET
 }
 

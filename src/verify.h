@@ -11,8 +11,8 @@
 #define TB_LINE_COLUMNS \
 	"l.account, l.seq, l.created_at, l.kind, l.amount, l.balance, l.held," \
 	" l.credit_limit, l.contra, l.service, l.usage, l.rates, l.metadata," \
-	" l.request, l.idempotency_key, l.ref, l.hash"
-#define TB_LINE_WIDTH 17
+	" l.request, l.idempotency_key, l.ref, l.hash, l.cost"
+#define TB_LINE_WIDTH 18
 
 /*
  * A numeric kept in place.  There is room for every balance that there can be,

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(925);
+SELECT plan(988);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('a'), tokenbill.recharge('a', 1000, 'B-1'), tokenbill.set_price('llm', 'input_tokens', 1, 1000000), tokenbill.set_price('llm', 'tokens', 1, 1000000),
 	tokenbill.set_price('llm', 'seconds', 1), tokenbill.charge_amount('a', 5, 'c'), tokenbill.hold('a', 5, 'h'), tokenbill.create_account('rich'),
@@ -22,6 +22,11 @@ INSERT INTO argument VALUES
 	('set_price', 'service_tier', 'text', '''batch'''), ('set_price', 'hours', 'text?', '''08:00-12:00'''), ('set_price', 'mode', 'word', '''package'''),
 	('set_cost', 'service', 'text', '''s'''), ('set_cost', 'meter', 'text', '''m'''), ('set_cost', 'unit_price', 'limit', '1'), ('set_cost', 'per', 'amount', '1'),
 	('set_cost', 'valid_from', 'time?', '''2026-05-01'''), ('set_cost', 'service_tier', 'text', '''batch'''), ('set_cost', 'hours', 'text?', '''08:00-12:00'''), ('set_cost', 'mode', 'word', '''package'''),
+	('set_service', 'service', 'text', '''s'''), ('set_service', 'usage_format', 'word?', '''meters'''), ('set_service', 'minimum_charge', 'limit?', '1'),
+	('set_markup', 'service', 'text?', '''s'''), ('set_markup', 'account', 'text?', 'NULL'), ('set_markup', 'price_group', 'text?', '''g'''), ('set_markup', 'valid_from', 'time?', '''2026-05-01'''),
+	('set_markup', 'fraction', 'boolean', '0.1'),
+	('set_discount', 'service', 'text?', '''s'''), ('set_discount', 'account', 'text?', 'NULL'), ('set_discount', 'price_group', 'text?', '''g'''), ('set_discount', 'valid_from', 'time?', '''2026-05-01'''),
+	('set_discount', 'fraction', 'boolean', '0.1'),
 	('set_price_group', 'account', 'text', '''a'''), ('set_price_group', 'price_group', 'text?', '''g'''),
 	('set_meter', 'meter', 'text', '''m'''), ('set_meter', 'parent', 'text?', '''input_tokens'''), ('set_meter', 'unit', 'text', '''unit'''), ('set_meter', 'description', 'text?', '''d'''),
 	('charge', 'account', 'text', '''a'''), ('charge', 'service', 'text', '''llm'''), ('charge', 'usage', 'usage', '''{"input_tokens": 1}'''),
@@ -112,7 +117,7 @@ SELECT pg_temp.refused(pg_temp.call(function, argument, value), sqlstate, CASE k
 	format('%s: %s %s', function, argument, what))
 FROM argument JOIN bad USING (kind) ORDER BY function COLLATE "C", argument COLLATE "C", what COLLATE "C";
 SELECT pg_temp.refused(pg_temp.call(function, 'account', '''nobody'''), 'PT404', '{"account": "nobody"}', function || ': unknown account')
-FROM argument WHERE argument = 'account' AND function NOT IN ('create_account', 'set_price') ORDER BY function COLLATE "C";
+FROM argument WHERE argument = 'account' AND function NOT IN ('create_account', 'set_price', 'set_markup', 'set_discount') ORDER BY function COLLATE "C";
 
 -- Usage of holds and captures; the meter is named
 SELECT pg_temp.refused(format('SELECT tokenbill.hold(''a'', NULL, ''k'', service => ''llm'', usage => %s)', value), sqlstate, '{"argument": "usage"}', 'hold: usage ' || what)

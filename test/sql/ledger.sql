@@ -3,11 +3,12 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(71);
+SELECT plan(74);
 SET LOCAL tokenbill.clock = '2026-03-30 12:00:00.123456+00';
 SELECT tokenbill.create_account('led', credit_limit => 3.50), tokenbill.create_account('clean'), tokenbill.create_account('Kontoführung "x" 💶'),
 	tokenbill.create_account('sand', sandbox => true) \g /dev/null
-SELECT tokenbill.set_price('llm', 'input_tokens', 2.50, 1000000), tokenbill.set_price('llm', 'output_tokens', 10, 1000000) \g /dev/null
+SELECT tokenbill.set_price('llm', 'input_tokens', 2.50, 1000000), tokenbill.set_price('llm', 'output_tokens', 10, 1000000),
+	tokenbill.set_cost('llm', 'input_tokens', 1.5, 1000000) \g /dev/null
 
 -- A line of every kind, with and without everything that may be null
 SELECT tokenbill.recharge('led', 100.00, 'L-1', payment_method => 'wire', metadata => '{"z": 1, "a": [1.50, "ü", null, {"b": true}]}'),
@@ -40,10 +41,10 @@ SELECT is((SELECT sum(amount) FROM tokenbill.ledger WHERE account = 'led'), bala
 
 -- The chain, recomputed in SQL
 CREATE FUNCTION pg_temp.hash_of(l tokenbill.ledger, previous bytea) RETURNS bytea LANGUAGE sql AS $$
-	SELECT pg_temp.line_hash(previous, l.account, l.seq::text,
+	SELECT pg_temp.line_hash(previous, VARIADIC ARRAY[l.account, l.seq::text,
 		(extract(epoch FROM l.created_at - '2000-01-01 00:00:00+00') * 1000000)::bigint::text,
 		l.kind, l.amount::text, l.balance::text, l.held::text, l.credit_limit::text, l.contra, l.service, l.usage::text, l.rates::text,
-		l.metadata::text, l.request::text, l.idempotency_key, l.ref)
+		l.metadata::text, l.request::text, l.idempotency_key, l.ref] || array_remove(ARRAY['cost=' || l.cost], NULL))
 $$;
 CREATE TEMP VIEW chain AS SELECT l AS line, l.account, l.seq, l.kind, l.hash, lag(l.hash) OVER (PARTITION BY l.account ORDER BY l.seq) AS previous FROM tokenbill.ledger l;
 SELECT is_empty($$SELECT account, seq, kind FROM chain WHERE account IN ('led', 'sand', 'clean', 'Kontoführung "x" 💶') AND hash <> pg_temp.hash_of(line, previous)$$,
@@ -110,6 +111,9 @@ SELECT pg_temp.finds(wanted, description, VARIADIC statements) FROM (VALUES
 	('{led 6 hash}', 'empty metadata put in', ARRAY[$$UPDATE tokenbill.ledger SET metadata = '{}' WHERE account = 'led' AND seq = 6$$]),
 	('{led 5 hash}', 'edited usage', ARRAY[$$UPDATE tokenbill.ledger SET usage = '{"input_tokens": 1233, "output_tokens": 0}' WHERE account = 'led' AND seq = 5$$]),
 	('{led 5 hash}', 'edited rates', ARRAY[$$UPDATE tokenbill.ledger SET rates = '{}' WHERE account = 'led' AND seq = 5$$]),
+	('{led 5 hash}', 'edited cost', ARRAY[$$UPDATE tokenbill.ledger SET cost = cost + 1 WHERE account = 'led' AND seq = 5$$]),
+	('{led 5 hash}', 'a cost taken away', ARRAY[$$UPDATE tokenbill.ledger SET cost = NULL WHERE account = 'led' AND seq = 5$$]),
+	('{led 6 hash}', 'a cost put in', ARRAY[$$UPDATE tokenbill.ledger SET cost = 0 WHERE account = 'led' AND seq = 6$$]),
 	('{led 5 hash}', 'edited service', ARRAY[$$UPDATE tokenbill.ledger SET service = 'x' WHERE account = 'led' AND seq = 5$$]),
 	('{led 5 hash}', 'edited key', ARRAY[$$UPDATE tokenbill.ledger SET idempotency_key = 'x' WHERE account = 'led' AND seq = 5$$]),
 	('{led 5 hash}', 'edited contra', ARRAY[$$UPDATE tokenbill.ledger SET contra = 'x' WHERE account = 'led' AND seq = 5$$]),
@@ -129,13 +133,13 @@ SELECT isnt_empty(format('SELECT f FROM pg_temp.found(%L) f WHERE f LIKE ''led%%
 	($$INSERT INTO tokenbill.ledger SELECT account, seq + 1, created_at, kind, amount, balance + amount, held, credit_limit, contra, service, usage, rates, metadata, request, 'forged', ref, hash
 		FROM tokenbill.ledger l WHERE account = 'led' ORDER BY seq DESC LIMIT 1$$, 'an inserted line'),
 	($$INSERT INTO tokenbill.ledger SELECT account, seq + 1, created_at, kind, amount, balance + amount, held, credit_limit, contra, service, usage, rates, metadata, request, 'forged', ref,
-		pg_temp.hash_of((account, seq + 1, created_at, kind, amount, balance + amount, held, credit_limit, contra, service, usage, rates, metadata, request, 'forged', ref, NULL)::tokenbill.ledger, hash)
+		pg_temp.hash_of((account, seq + 1, created_at, kind, amount, balance + amount, held, credit_limit, contra, service, usage, rates, metadata, request, 'forged', ref, NULL, NULL)::tokenbill.ledger, hash)
 		FROM tokenbill.ledger l WHERE account = 'led' ORDER BY seq DESC LIMIT 1$$, 'an inserted line, well forged'),
 	($$UPDATE tokenbill.ledger l SET metadata = '{"forged": true}', hash = pg_temp.hash_of((l.account, l.seq, l.created_at, l.kind, l.amount, l.balance, l.held, l.credit_limit,
-		l.contra, l.service, l.usage, l.rates, '{"forged": true}', l.request, l.idempotency_key, l.ref, NULL)::tokenbill.ledger, c.previous)
+		l.contra, l.service, l.usage, l.rates, '{"forged": true}', l.request, l.idempotency_key, l.ref, NULL, NULL)::tokenbill.ledger, c.previous)
 		FROM chain c WHERE l.account = 'led' AND l.seq = 5 AND c.account = 'led' AND c.seq = 5$$, 'an edited line, its hash well forged'),
 	($$UPDATE tokenbill.ledger l SET metadata = '{"forged": true}', hash = pg_temp.hash_of((l.account, l.seq, l.created_at, l.kind, l.amount, l.balance, l.held, l.credit_limit,
-		l.contra, l.service, l.usage, l.rates, '{"forged": true}', l.request, l.idempotency_key, l.ref, NULL)::tokenbill.ledger, c.previous)
+		l.contra, l.service, l.usage, l.rates, '{"forged": true}', l.request, l.idempotency_key, l.ref, NULL, NULL)::tokenbill.ledger, c.previous)
 		FROM chain c JOIN tokenbill.account a USING (account) WHERE l.account = 'led' AND l.seq = a.seq AND c.account = 'led' AND c.seq = a.seq$$, 'the last line, its hash well forged')) v(s, d);
 SELECT pg_temp.finds('{led 5 hash,led 6 hash}', 'swapped lines', VARIADIC ARRAY[
 	$$UPDATE tokenbill.ledger SET seq = -5 WHERE account = 'led' AND seq = 5$$, $$UPDATE tokenbill.ledger SET seq = 5 WHERE account = 'led' AND seq = 6$$,

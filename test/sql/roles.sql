@@ -25,6 +25,7 @@ INSERT INTO may VALUES
 	('issue_token', true, false, false, true), ('token_result', true, false, false, true), ('balance_at', true, true, true, true),
 	('create_account', false, true, false, true), ('recharge', false, true, false, true), ('refund', false, true, false, true), ('grant_credit', false, true, false, true), ('set_price', false, true, false, true),
 	('set_cost', false, true, false, true), ('set_price_group', false, true, false, true), ('set_meter', false, true, false, true),
+	('set_service', false, true, false, true), ('set_markup', false, true, false, true), ('set_discount', false, true, false, true),
 	('count_characters', true, true, false, true), ('count_graphemes', true, true, false, true), ('count_words', true, true, false, true),
 	('verify_ledger', false, false, true, true),
 	('set_spend_limit', false, true, false, true), ('set_rate_limit', false, true, false, true), ('drop_limit', false, true, false, true), ('limit_state', true, true, true, true),
