@@ -124,7 +124,7 @@ CROSS JOIN LATERAL (
 	SELECT r.key AS meter,
 		CASE WHEN o.is_object THEN (r.value OPERATOR(pg_catalog.->>) 'quantity')::pg_catalog.numeric
 			ELSE (l.usage OPERATOR(pg_catalog.->>) r.key)::pg_catalog.numeric END AS quantity,
-		CASE WHEN o.is_object THEN (r.value OPERATOR(pg_catalog.->>) 'amount')::pg_catalog.numeric
+		CASE WHEN o.is_object THEN COALESCE((r.value OPERATOR(pg_catalog.->>) 'amount')::pg_catalog.numeric, 0)
 			ELSE ((l.usage OPERATOR(pg_catalog.->>) r.key)::pg_catalog.numeric OPERATOR(pg_catalog.*)
 				pg_catalog.round(pg_catalog.split_part(r.value OPERATOR(pg_catalog.#>>) '{}', '/', 1)::pg_catalog.numeric, 40))
 				OPERATOR(pg_catalog./) pg_catalog.split_part(r.value OPERATOR(pg_catalog.#>>) '{}', '/', 2)::pg_catalog.numeric END AS amount

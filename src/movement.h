@@ -36,8 +36,8 @@ struct Movement
 	bool		any_request;	/* judge() found that it has been done already */
 	bool		at_once;		/* judge() looks at the account only, and
 								 * nothing follows: the short way will do */
-	bool		delivered;		/* the service has been: limits count it and do
-								 * not refuse it */
+	bool		delivered;		/* the service has been: limits count it and
+								 * do not refuse it */
 	Reserve		reserve;
 	const ChainedLine *refunded;	/* the charge, if this gives it back */
 	struct LimitSet *limits;	/* what tb_judge_limits() found */

@@ -163,10 +163,17 @@ push_text(JsonbParseState **state, const char *name, const char *value)
 static void
 push_item(JsonbParseState **state, const Rating *rating, const RatedMeter *item)
 {
-	char	   *tier = tb_item_tier(rating, item);
+	char	   *tier;
 
 	pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
 	push_number(state, "quantity", item->quantity);
+	if (rating->unpriced != NULL)
+	{
+		/* what it was is known, what it costs is not */
+		pushJsonbValue(state, WJB_END_OBJECT, NULL);
+		return;
+	}
+	tier = tb_item_tier(rating, item);
 	push_text(state, "price", item->rate->written);
 	push_number(state, "amount", trimmed(item->amount));
 	if (tier != NULL)
@@ -198,7 +205,7 @@ rates_of(RateCard *card, const Rating *rating)
 		used[i] = rating->items[i].price;
 		if (same && card->used[i] != used[i])
 			same = false;
-		plain = plain && rating->items[i].plain;
+		plain = plain && rating->items[i].plain && rating->unpriced == NULL;
 	}
 	if (likely(same && plain))
 		return card->rates;
@@ -209,7 +216,7 @@ rates_of(RateCard *card, const Rating *rating)
 		const RatedMeter *item = &rating->items[i];
 
 		push_string(&state, WJB_KEY, item->name, item->name_len);
-		if (item->plain)
+		if (item->plain && rating->unpriced == NULL)
 			push_string(&state, WJB_VALUE, item->rate->written,
 						strlen(item->rate->written));
 		else
@@ -426,7 +433,7 @@ tb_rate(const text *service, const text *account, Jsonb *usage,
 	if (unlikely(suspended))
 	{
 		rating->unpriced = unpriced_meters(rating);
-		rating->rates = NULL;
+		rating->rates = rates_of(card, rating);
 		rating->amount = tb_zero();
 		rating->cost = NULL;
 		return NULL;

@@ -123,9 +123,9 @@ tb_reconcile(Stream *stream, Findings *findings)
 			  take_problem, findings);
 
 	/*
-	 * A limit's counter is proved against the lines of its window, unless some
-	 * of these may have gone.  What the tail of a rolling window has passed is
-	 * not counted any more.
+	 * A limit's counter is proved against the lines of its window, unless
+	 * some of these may have gone.  What the tail of a rolling window has
+	 * passed is not counted any more.
 	 */
 	tb_stream(stream,
 			  "SELECT r.account, NULL::pg_catalog.int8, 'limit'::pg_catalog.text,"

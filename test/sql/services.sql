@@ -100,7 +100,7 @@ SELECT pg_temp.refused($$SELECT tokenbill.set_price('s', '*', 1)$$, '22023', '{"
 SET LOCAL tokenbill.unpriced = 'suspense';
 SELECT is(pg_temp.pick(r, 'amount', 'price', 'balance'), jsonb_build_object('amount', 0, 'price', 0, 'balance', a.balance), 'recorded, unpriced') FROM tokenbill.account a,
 	tokenbill.charge('a', 'new', '{"units": 2, "words": 3}', 'suspended') r WHERE a.account = 'a';
-SELECT is(row(amount, contra, rates, cost, request)::text, '(0,suspense,,,"{""unpriced"": [""units"", ""words""]}")', 'with what has no price') FROM tokenbill.ledger WHERE account = 'a' AND idempotency_key = 'suspended';
+SELECT is(row(amount, contra, rates, cost, request)::text, '(0,suspense,"{""units"": {""quantity"": 2}, ""words"": {""quantity"": 3}}",,"{""unpriced"": [""units"", ""words""]}")', 'with what was used, and what has no price') FROM tokenbill.ledger WHERE account = 'a' AND idempotency_key = 'suspended';
 SELECT results_eq($$SELECT meter, quantity, unit_price, tier, amount FROM tokenbill.quote('a', 's', '{"units": 2, "words": 3}') ORDER BY meter$$, $$VALUES ('units', 2::numeric, 10::numeric, 'suspense', 0::numeric), ('words', 3, NULL, 'unpriced', 0)$$, 'the whole line waits');
 SELECT is(row(replayed, amount)::text, '(t,0)', 'it is replayed') FROM tokenbill.charge('a', 'new', '{"units": 2, "words": 3}', 'suspended');
 SELECT pg_temp.refused($$SELECT tokenbill.hold('a', NULL, 'h', service => 'new', usage => '{"units": 2}')$$, 'PT404', '{"service": "new"}', 'a hold needs a price');
