@@ -16,6 +16,8 @@
  */
 #include "card.h"
 
+#include "money.h"
+
 #define MIN_CARD_DIGITS 13
 #define MAX_CARD_DIGITS 19
 
@@ -159,4 +161,23 @@ tb_has_card_number(const char *s, int len)
 			return true;
 	}
 	return false;
+}
+
+/*
+ * tb_is_card_number
+ *		Whether a JSON number is one.  Those with a fraction are not: they are
+ *		measured, like a cost, and some of them would pass by chance.
+ */
+bool
+tb_is_card_number(Numeric number)
+{
+	char	   *digits;
+	size_t		len;
+
+	if (DatumGetInt32(DirectFunctionCall1(numeric_min_scale,
+										  NumericGetDatum(number))) > 0)
+		return false;
+	digits = tb_print(number);
+	len = strlen(digits);
+	return len >= MIN_CARD_DIGITS && tb_has_card_number(digits, len);
 }

@@ -4,5 +4,6 @@
 #include "tokenbill.h"
 
 extern bool tb_has_card_number(const char *s, int len);
+extern bool tb_is_card_number(Numeric number);
 
 #endif							/* TOKENBILL_CARD_H */

@@ -214,11 +214,7 @@ tb_check_metadata(const char *argument, Jsonb *value)
 		if (v.type == jbvString)
 			found = tb_has_card_number(v.val.string.val, v.val.string.len);
 		else if (v.type == jbvNumeric)
-		{
-			char	   *digits = tb_print(v.val.numeric);
-
-			found = tb_has_card_number(digits, strlen(digits));
-		}
+			found = tb_is_card_number(v.val.numeric);
 		if (found)
 			return tb_refusal(ERRCODE_INVALID_PARAMETER_VALUE,
 							  tb_json("argument:s", argument),

@@ -20,9 +20,6 @@
 /* Providers nest three deep; nobody has a reason to nest deeper than this. */
 #define MAX_DEPTH 16
 
-/* From so many digits on, a number that counts nothing could be a card's. */
-#define CARD_DIGITS 13
-
 /* The path of the member that is being looked at, as it is and in snake case. */
 typedef struct Path
 {
@@ -265,12 +262,7 @@ tb_check_strings(const JsonbValue *value)
 		found = tb_has_card_number(value->val.string.val,
 								   value->val.string.len);
 	else if (value->type == jbvNumeric)
-	{
-		char	   *digits = tb_print(value->val.numeric);
-		size_t		len = strlen(digits);
-
-		found = len >= CARD_DIGITS && tb_has_card_number(digits, len);
-	}
+		found = tb_is_card_number(value->val.numeric);
 	else if (value->type == jbvBinary)
 	{
 		JsonbIterator *it = JsonbIteratorInit(value->val.binary.data);
@@ -320,6 +312,23 @@ counts_something(const char *name)
 	return false;
 }
 
+/* Time, and what is measured like it, comes in parts; all else is whole. */
+static bool
+is_measured(const char *name)
+{
+	static const char *const words[] = {"seconds", "minutes", "hours", "units", "credits"};
+	size_t		len = strlen(name);
+
+	for (size_t i = 0; i < lengthof(words); i++)
+	{
+		size_t		n = strlen(words[i]);
+
+		if (len >= n && strcmp(name + len - n, words[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* A number, also one in a string: that is an error then, not a remark. */
 static bool
 looks_like_number(const JsonbValue *value)
@@ -336,16 +345,14 @@ take_stranger(Reading *reading, const Path *path, const char *name, int len,
 {
 	StringInfoData snake;
 	Refusal    *refusal;
-	bool		whole;
 
 	initStringInfo(&snake);
 	if (is_plain_name(name, len))
 		append_snake(&snake, name, len);
 	if (!counts_something(snake.data) || !looks_like_number(value))
 		return tb_check_strings(value);
-	whole = tb_counts_things(snake.data, snake.len);
-
-	if ((refusal = check_number(reading, path, value, whole)) != NULL)
+	if ((refusal = check_number(reading, path, value,
+								!is_measured(snake.data))) != NULL)
 		return refusal;
 	if (tb_compare(value->val.numeric, tb_zero()) == 0)
 		return NULL;

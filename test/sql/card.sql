@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(130);
+SELECT plan(131);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('a'), tokenbill.recharge('a', 1000, 'CARD-1'), tokenbill.set_price('llm', 'tokens', 1, 1000000), tokenbill.charge_amount('a', 5, 'c'),
 	tokenbill.hold('a', 5, 'h'), tokenbill.hold('a', 1, 'done'), tokenbill.capture('a', 'done') \g /dev/null
@@ -88,6 +88,7 @@ SELECT is_empty($$SELECT uuid FROM (SELECT md5(i::text)::uuid::text AS uuid FROM
 SELECT is_empty($$SELECT digest FROM (SELECT encode(sha256(i::text::bytea), 'hex') AS digest FROM generate_series(1, 20000) i) x WHERE tokenbill.check_text('x', digest, 255) IS NULL$$, 'no digest of 20,000');
 SELECT is_empty($$SELECT id FROM (SELECT ((i::bigint * 7919 + 1541815603606036480))::text AS id FROM generate_series(1, 20000) i) x WHERE tokenbill.check_text('x', id, 255) IS NULL$$, 'no snowflake id of 20,000');
 SELECT is_empty($$SELECT ms FROM (SELECT (1772366400000 + i)::text AS ms FROM generate_series(1, 20000) i) x WHERE tokenbill.check_text('x', ms, 255) IS NULL$$, 'no time stamp of 20,000');
+SELECT is_empty($$SELECT tokenbill.check_metadata('metadata', jsonb_build_object('cost', ('0.' || 400000000000000 + i)::numeric)) FROM generate_series(1, 20000) i OFFSET 20000$$, 'nor any fraction');
 SELECT is_empty($$SELECT tokenbill.check_metadata('metadata', jsonb_build_object('at', 1772366400000 + i, 'id', 1541815603606036480 + i, 'tokens', i)) FROM generate_series(1, 20000) i OFFSET 20000$$, 'nor any as a JSON number');
 SELECT is_empty('SELECT * FROM tokenbill.verify_ledger()', 'all of it is sound');
 
