@@ -28,6 +28,7 @@ CREATE TABLE tokenbill.account (
 	tokens_only boolean NOT NULL DEFAULT false,
 	overflow tokenbill.overflow_policy NOT NULL DEFAULT 'refuse',
 	currency text NOT NULL,
+	credits integer NOT NULL DEFAULT 0,
 	metadata jsonb NOT NULL DEFAULT '{}',
 	created_at timestamptz NOT NULL,
 	price_group text COLLATE "C",
@@ -50,6 +51,7 @@ COMMENT ON COLUMN tokenbill.account.tokens_only IS 'Charges and holds need a key
 COMMENT ON COLUMN tokenbill.account.overflow IS 'Capture of more than was held: refuse or debt';
 COMMENT ON COLUMN tokenbill.account.currency IS 'Currency of all its amounts; never changes';
 COMMENT ON COLUMN tokenbill.account.limits IS 'How many spend and rate limits it has';
+COMMENT ON COLUMN tokenbill.account.credits IS 'How many of its credits are open; 0: nothing about credits to be looked at';
 COMMENT ON COLUMN tokenbill.account.metadata IS 'The application''s own notes, a JSON object of at most 8 KB';
 
 /*
@@ -170,6 +172,8 @@ AS $function$
 #variable_conflict use_column
 DECLARE
 	found_row tokenbill.account;
+	in_credits numeric;
+	usable numeric;
 BEGIN
 	PERFORM tokenbill.check_text('account', set_credit_limit.account, 128);
 	IF set_credit_limit.credit_limit IS NULL OR set_credit_limit.credit_limit <> 0 THEN
@@ -179,13 +183,16 @@ BEGIN
 	IF NOT FOUND THEN
 		PERFORM tokenbill.refuse_account(set_credit_limit.account);
 	END IF;
-	/* lowering the limit must not do what a charge may not: leave available below zero */
-	IF set_credit_limit.credit_limit < found_row.credit_limit
-	   AND found_row.balance + set_credit_limit.credit_limit - found_row.held < 0 THEN
+	/* lowering the limit must not do what a charge may not: leave available below zero, now or when the credits are gone */
+	IF found_row.credits > 0 THEN
+		SELECT sum(c.remaining - c.reserved) INTO in_credits FROM tokenbill.credit c
+		WHERE c.account = set_credit_limit.account AND c.status = 'open';
+	END IF;
+	usable := found_row.balance - found_row.held - coalesce(in_credits, 0);
+	IF set_credit_limit.credit_limit < found_row.credit_limit AND usable + set_credit_limit.credit_limit < 0 THEN
 		PERFORM tokenbill.refuse('PT402', format('account "%s" uses more credit than that', found_row.account),
-			jsonb_build_object('account', found_row.account, 'required', found_row.held - found_row.balance,
-				'available', set_credit_limit.credit_limit,
-				'shortfall', found_row.held - found_row.balance - set_credit_limit.credit_limit),
+			jsonb_build_object('account', found_row.account, 'required', - usable,
+				'available', set_credit_limit.credit_limit, 'shortfall', - usable - set_credit_limit.credit_limit),
 			'Recharge the account or release its holds first.');
 	END IF;
 	UPDATE tokenbill.account a SET credit_limit = set_credit_limit.credit_limit

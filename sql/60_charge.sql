@@ -89,10 +89,3 @@ RETURNS tokenbill.receipt
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'tokenbill_refund';
 COMMENT ON FUNCTION tokenbill.refund(text, text, text, numeric, text, jsonb, boolean) IS
 'Gives back an amount of a charge or capture, or all that is left of it (amount null). Errors: PT404 no such charge, PT409 more than is left, PT403 closed, 22xxx';
-
-CREATE FUNCTION tokenbill.grant_credit(account text, amount numeric, idempotency_key text, expires_at timestamptz DEFAULT NULL,
-	priority integer DEFAULT 50, reason text DEFAULT NULL, metadata jsonb DEFAULT NULL, wait boolean DEFAULT true)
-RETURNS tokenbill.receipt
-LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'tokenbill_grant_credit';
-COMMENT ON FUNCTION tokenbill.grant_credit(text, numeric, text, timestamptz, integer, text, jsonb, boolean) IS
-'Credits an account without payment. expires_at and another priority than 50 are refused (0A000): grants do not expire and have no order yet. Errors: PT403, PT404, PT409, 22xxx';

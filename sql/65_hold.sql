@@ -19,6 +19,7 @@ CREATE TABLE tokenbill.hold (
 	updated_at timestamptz NOT NULL,
 	metadata jsonb,
 	tokens numeric NOT NULL DEFAULT 0,
+	reserved jsonb,
 	PRIMARY KEY (account, hold_key)
 );
 CREATE INDEX hold_due_idx ON tokenbill.hold (expires_at, account) WHERE status = 'held';
@@ -36,6 +37,7 @@ COMMENT ON COLUMN tokenbill.hold.tokens IS 'How many tokens of its estimated usa
 COMMENT ON COLUMN tokenbill.hold.amount IS 'Total set aside; what is left is amount - captured while held';
 COMMENT ON COLUMN tokenbill.hold.captured IS 'What captures have charged so far';
 COMMENT ON COLUMN tokenbill.hold.on_expiry IS 'release: what is left is freed; charge: it is charged';
+COMMENT ON COLUMN tokenbill.hold.reserved IS 'Which credits it reserves what of, while held: a list of objects with credit (null is the plain balance) and amount; null if no credit';
 COMMENT ON COLUMN tokenbill.hold.expires_at IS 'From then on it can no longer be captured';
 CREATE TRIGGER forward_only BEFORE UPDATE OR DELETE ON tokenbill.hold
 FOR EACH ROW EXECUTE FUNCTION tokenbill.forward_only('held>captured', 'held>released', 'held>expired');

@@ -9,7 +9,7 @@ COMMENT ON COLUMN tokenbill.problem.account IS 'Whose; null if it is about the w
 COMMENT ON COLUMN tokenbill.problem.seq IS 'Line it was found at, if at one';
 COMMENT ON COLUMN tokenbill.problem.detail IS 'What was expected and what was found, a JSON object';
 COMMENT ON COLUMN tokenbill.problem.problem IS
-'hash, gap, time, kind, amount, balance, held: a line does not follow from the one before; account, hold, order, refund, token, limit, closing, orphan, trial_balance: a table does not agree with the ledger';
+'hash, gap, time, kind, amount, balance, held: a line does not follow from the one before; account, hold, order, refund, token, credit, limit, closing, orphan, trial_balance: a table does not agree with the ledger';
 
 CREATE FUNCTION tokenbill.verify_ledger(account text DEFAULT NULL) RETURNS SETOF tokenbill.problem
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'tokenbill_verify_ledger';

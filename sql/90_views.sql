@@ -29,7 +29,8 @@ COMMENT ON COLUMN tokenbill.balances.seq IS 'Number of the newest ledger line';
 CREATE VIEW tokenbill.statement WITH (security_barrier) AS
 SELECT l.account, l.seq, l.kind, l.service, l.amount, l.balance, l.held, a.currency, l.idempotency_key, l.ref, l.created_at,
 	(l.balance OPERATOR(pg_catalog.+) l.credit_limit) OPERATOR(pg_catalog.-) l.held AS available,
-	l.contra, l.usage, l.rates, l.metadata
+	l.contra, l.usage, l.rates, l.metadata,
+	l.request OPERATOR(pg_catalog.->) 'burned' AS burned, l.request OPERATOR(pg_catalog.->) 'returned' AS returned
 FROM tokenbill.ledger l
 JOIN tokenbill.account a ON a.account OPERATOR(pg_catalog.=) l.account
 WHERE tokenbill.visible(l.account);
@@ -49,6 +50,8 @@ COMMENT ON COLUMN tokenbill.statement.amount IS 'Signed effect on the balance';
 COMMENT ON COLUMN tokenbill.statement.balance IS 'Balance after the line';
 COMMENT ON COLUMN tokenbill.statement.held IS 'Total of the open holds after the line';
 COMMENT ON COLUMN tokenbill.statement.ref IS 'hold_key, charge_key of a refund, or order_no';
+COMMENT ON COLUMN tokenbill.statement.burned IS 'Who paid, if credits did: a list of objects with credit (null is the plain balance) and amount, in order; null: the plain balance alone';
+COMMENT ON COLUMN tokenbill.statement.returned IS 'Of a refund, who got it back, if credits did; as burned';
 COMMENT ON COLUMN tokenbill.statement.rates IS 'What the usage was priced with: meter and "unit_price/per"';
 
 CREATE VIEW tokenbill.holds WITH (security_barrier) AS
@@ -69,6 +72,55 @@ COMMENT ON COLUMN tokenbill.holds.amount IS 'Total that was set aside';
 COMMENT ON COLUMN tokenbill.holds.captured IS 'What was charged of it';
 COMMENT ON COLUMN tokenbill.holds.remaining IS 'What is still reserved';
 COMMENT ON COLUMN tokenbill.holds.status IS 'held, captured, released or expired';
+
+CREATE VIEW tokenbill.credits WITH (security_barrier) AS
+SELECT c.account, c.credit_key, c.amount, c.remaining, c.reserved, a.currency, c.priority, c.category, c.scope,
+	c.effective_at, c.expires_at, c.status, c.cost_basis, c.created_at, c.updated_at, c.seq
+FROM tokenbill.credit c
+JOIN tokenbill.account a ON a.account OPERATOR(pg_catalog.=) c.account
+WHERE tokenbill.visible(c.account);
+COMMENT ON VIEW tokenbill.credits IS 'Grants that expire, are spent in an order of their own, or are good for some services only; the rest of a balance is not among them';
+COMMENT ON COLUMN tokenbill.credits.account IS 'Name of the account';
+COMMENT ON COLUMN tokenbill.credits.credit_key IS 'Name of the credit: the idempotency key it was granted with';
+COMMENT ON COLUMN tokenbill.credits.amount IS 'What was granted';
+COMMENT ON COLUMN tokenbill.credits.remaining IS 'What is left of it in the balance, with what is reserved';
+COMMENT ON COLUMN tokenbill.credits.reserved IS 'What of the rest open holds reserve';
+COMMENT ON COLUMN tokenbill.credits.currency IS 'Currency of the account, and so of all its amounts';
+COMMENT ON COLUMN tokenbill.credits.priority IS '0, spent first, to 1000; the plain balance has 50';
+COMMENT ON COLUMN tokenbill.credits.category IS 'promotional or paid; the plain balance counts as paid';
+COMMENT ON COLUMN tokenbill.credits.scope IS 'Services it is good for, those with a star at the end for all that begin so; null: all';
+COMMENT ON COLUMN tokenbill.credits.effective_at IS 'From when on it pays';
+COMMENT ON COLUMN tokenbill.credits.expires_at IS 'From then on it pays for nothing more; null: never';
+COMMENT ON COLUMN tokenbill.credits.status IS 'open, spent or expired';
+COMMENT ON COLUMN tokenbill.credits.cost_basis IS 'What a unit of it has cost the customer: 0 for a present, 1 for the plain balance';
+COMMENT ON COLUMN tokenbill.credits.created_at IS 'When it was granted';
+COMMENT ON COLUMN tokenbill.credits.updated_at IS 'When it last changed';
+COMMENT ON COLUMN tokenbill.credits.seq IS 'Number of the ledger line that granted it';
+
+CREATE VIEW tokenbill.burn_orders WITH (security_barrier) AS
+SELECT b.name, b.keys, b.description, b.preset,
+	b.name OPERATOR(pg_catalog.=) COALESCE(pg_catalog.current_setting('tokenbill.burn_order', true), 'tokenbill') AS in_use
+FROM (
+	SELECT p.name, p.keys::pg_catalog.text[] AS keys, p.description, true AS preset
+	FROM (VALUES
+		('tokenbill', '{priority,expiry,promotional,oldest}', 'priority, then sooner expiry, then promotional before paid, then the oldest'),
+		('orb', '{expiry,cost_basis,oldest}', 'sooner expiry, then lower cost basis, then the oldest'),
+		('openmeter', '{priority,expiry,oldest}', 'priority, then sooner expiry, then the oldest'),
+		('lago', '{priority,promotional,oldest}', 'priority, then promotional before paid, then the oldest'),
+		('metronome', '{priority,oldest}', 'priority, then the oldest'),
+		('stigg', '{priority,expiry,promotional,effective,oldest}', 'priority, then sooner expiry, then promotional before paid, then sooner effective, then the oldest'),
+		('stripe', '{priority,oldest}', 'priority, then the oldest'),
+		('flexprice', '{priority,expiry,smallest,oldest}', 'priority, then sooner expiry, then the one with less left, then the oldest'),
+		('formance', '{expiry,priority,oldest}', 'sooner expiry, then, of those that never expire, priority, then the oldest')) p(name, keys, description)
+	UNION ALL
+	SELECT o.name, o.keys::pg_catalog.text[], o.description, false FROM tokenbill.burn_order o
+) b;
+COMMENT ON VIEW tokenbill.burn_orders IS 'Orders in which credits can be spent, and which is used';
+COMMENT ON COLUMN tokenbill.burn_orders.name IS 'What the setting tokenbill.burn_order calls it';
+COMMENT ON COLUMN tokenbill.burn_orders.keys IS 'What tells two credits apart, from the left; then the oldest';
+COMMENT ON COLUMN tokenbill.burn_orders.description IS 'The same in words';
+COMMENT ON COLUMN tokenbill.burn_orders.preset IS 'True for those that come with the extension';
+COMMENT ON COLUMN tokenbill.burn_orders.in_use IS 'Whether this session spends credits in this order';
 
 CREATE VIEW tokenbill.recharge_orders WITH (security_barrier) AS
 SELECT o.order_no, o.account, o.amount, o.currency, o.status, o.gateway, o.gateway_ref, o.failure_code, o.attempts,
@@ -136,7 +188,7 @@ CROSS JOIN LATERAL (
 ) m
 WHERE (l.kind OPERATOR(pg_catalog.=) ANY (ARRAY['charge', 'capture'])
 		OR (l.kind OPERATOR(pg_catalog.=) 'expiry' AND l.amount OPERATOR(pg_catalog.<>) 0))
-	AND l.contra OPERATOR(pg_catalog.<>) 'sandbox'
+	AND NOT l.contra OPERATOR(pg_catalog.=) ANY (ARRAY['sandbox', 'expiry'])
 	AND tokenbill.visible(l.account)
 GROUP BY 1, 2, 3, 4;
 COMMENT ON VIEW tokenbill.usage_daily IS 'Charges, captures and charged expiries by UTC day, account, service and meter';

@@ -4,7 +4,7 @@
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA tokenbill FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA tokenbill FROM PUBLIC;
 REVOKE ALL ON TYPE tokenbill.receipt, tokenbill.recharge_receipt, tokenbill.problem FROM PUBLIC;
-REVOKE ALL ON DOMAIN tokenbill.account_status, tokenbill.overflow_policy FROM PUBLIC;
+REVOKE ALL ON DOMAIN tokenbill.account_status, tokenbill.overflow_policy, tokenbill.burn_keys FROM PUBLIC;
 
 GRANT USAGE ON TYPE tokenbill.receipt, tokenbill.recharge_receipt TO tokenbill_app, tokenbill_billing, tokenbill_reader, tokenbill_admin;
 GRANT EXECUTE ON FUNCTION tokenbill.visible(text), tokenbill.clock()
@@ -27,9 +27,10 @@ GRANT EXECUTE ON FUNCTION
 	tokenbill.release(text, text, boolean),
 	tokenbill.issue_token(text, interval),
 	tokenbill.token_result(text, text),
+	tokenbill.explain_burn(text, numeric, text),
 	tokenbill.balance_at(text, timestamptz)
 TO tokenbill_app;
-GRANT SELECT ON tokenbill.balances, tokenbill.statement, tokenbill.holds, tokenbill.recharge_orders, tokenbill.prices TO tokenbill_app;
+GRANT SELECT ON tokenbill.balances, tokenbill.statement, tokenbill.holds, tokenbill.credits, tokenbill.recharge_orders, tokenbill.prices TO tokenbill_app;
 
 /* limits are for all who read balances; what their views call looks who asks */
 GRANT SELECT ON tokenbill.spend_limits, tokenbill.rate_limits TO tokenbill_app, tokenbill_billing, tokenbill_reader;
@@ -40,7 +41,8 @@ GRANT EXECUTE ON FUNCTION
 	tokenbill.create_account(text, text, numeric, boolean, jsonb),
 	tokenbill.recharge(text, numeric, text, text, text, integer, jsonb, boolean),
 	tokenbill.refund(text, text, text, numeric, text, jsonb, boolean),
-	tokenbill.grant_credit(text, numeric, text, timestamptz, integer, text, jsonb, boolean),
+	tokenbill.grant_credit(text, numeric, text, timestamptz, integer, text, jsonb, boolean, text, text[], timestamptz, numeric),
+	tokenbill.explain_burn(text, numeric, text),
 	tokenbill.set_price(text, text, numeric, numeric, text, timestamptz, text, text, text, text, jsonb),
 	tokenbill.set_cost(text, text, numeric, numeric, timestamptz, text, text, text, jsonb),
 	tokenbill.set_price_group(text, text),
@@ -54,7 +56,7 @@ GRANT EXECUTE ON FUNCTION
 	tokenbill.quote(text, text, jsonb),
 	tokenbill.balance_at(text, timestamptz)
 TO tokenbill_billing;
-GRANT SELECT ON tokenbill.balances, tokenbill.statement, tokenbill.holds, tokenbill.recharge_orders, tokenbill.prices TO tokenbill_billing;
+GRANT SELECT ON tokenbill.balances, tokenbill.statement, tokenbill.holds, tokenbill.credits, tokenbill.recharge_orders, tokenbill.prices TO tokenbill_billing;
 
 /* counting what a text has touches nothing */
 GRANT EXECUTE ON FUNCTION
@@ -64,9 +66,9 @@ GRANT EXECUTE ON FUNCTION
 TO tokenbill_app, tokenbill_billing;
 
 /* finance and monitoring: all views, and the proof */
-GRANT SELECT ON tokenbill.balances, tokenbill.statement, tokenbill.holds, tokenbill.recharge_orders, tokenbill.prices,
-	tokenbill.usage_daily, tokenbill.trial_balance, tokenbill.metrics TO tokenbill_reader;
-GRANT EXECUTE ON FUNCTION tokenbill.verify_ledger(text), tokenbill.balance_at(text, timestamptz) TO tokenbill_reader;
+GRANT SELECT ON tokenbill.balances, tokenbill.statement, tokenbill.holds, tokenbill.credits, tokenbill.recharge_orders, tokenbill.prices,
+	tokenbill.burn_orders, tokenbill.usage_daily, tokenbill.trial_balance, tokenbill.metrics TO tokenbill_reader;
+GRANT EXECUTE ON FUNCTION tokenbill.verify_ledger(text), tokenbill.balance_at(text, timestamptz), tokenbill.explain_burn(text, numeric, text) TO tokenbill_reader;
 
 /* administration: the state of accounts, tenants, months */
 GRANT EXECUTE ON FUNCTION
@@ -74,6 +76,8 @@ GRANT EXECUTE ON FUNCTION
 	tokenbill.set_credit_limit(text, numeric),
 	tokenbill.set_account_policy(text, text, boolean),
 	tokenbill.expire_holds(text, integer),
+	tokenbill.expire_credits(text, integer),
+	tokenbill.set_burn_order(text, text[], text),
 	tokenbill.make_ledger_month(timestamptz),
 	tokenbill.make_ledger_months(integer),
 	tokenbill.seal_ledger_month(date),

@@ -34,6 +34,7 @@ enum
 	ACCOUNT_TOKENS_ONLY,
 	ACCOUNT_OVERFLOW,
 	ACCOUNT_CURRENCY,
+	ACCOUNT_CREDITS,
 	ACCOUNT_METADATA,
 	ACCOUNT_CREATED_AT,
 	ACCOUNT_PRICE_GROUP,
@@ -129,6 +130,29 @@ read_columns(const Datum *values, const bool *nulls, Account *account)
 	account->tokens_only = DatumGetBool(values[ACCOUNT_TOKENS_ONLY]);
 	account->overflow = DatumGetTextPP(values[ACCOUNT_OVERFLOW]);
 	account->currency = DatumGetTextPP(values[ACCOUNT_CURRENCY]);
+	account->open_credits = NULL;
+}
+
+/*
+ * Make an Account of the first row of the last result: ctid, row.
+ */
+static bool
+take_account(const text *account_name, Account *account)
+{
+	Datum		columns[2];
+	Datum		values[ACCOUNT_COLUMNS];
+	bool		nulls[ACCOUNT_COLUMNS];
+
+	if (!tb_row(columns, nulls))
+		return false;
+
+	account->account = unconstify(text *, account_name);
+	account->ctid = *(ItemPointer) DatumGetPointer(columns[0]);
+	take_apart(DatumGetHeapTupleHeaderCopy(columns[1]), values, nulls);
+	read_columns(values, nulls, account);
+	account->limits = DatumGetInt32(values[ACCOUNT_LIMITS]);
+	account->credits = DatumGetInt32(values[ACCOUNT_CREDITS]);
+	return true;
 }
 
 /*
@@ -148,21 +172,30 @@ tb_lock_account(const text *account_name, Account *account)
 		.types = {TEXTOID}
 	};
 	Datum		args[1];
-	Datum		columns[2];
-	Datum		values[ACCOUNT_COLUMNS];
-	bool		nulls[ACCOUNT_COLUMNS];
 
 	args[0] = PointerGetDatum(account_name);
 	tb_run(&query, args, NULL);
-	if (!tb_row(columns, nulls))
-		return false;
+	return take_account(account_name, account);
+}
 
-	account->account = unconstify(text *, account_name);
-	account->ctid = *(ItemPointer) DatumGetPointer(columns[0]);
-	take_apart(DatumGetHeapTupleHeaderCopy(columns[1]), values, nulls);
-	read_columns(values, nulls, account);
-	account->limits = DatumGetInt32(values[ACCOUNT_LIMITS]);
-	return true;
+/*
+ * tb_read_account
+ *		The same without a lock, as the calling query sees it: to look, not to
+ *		post.
+ */
+bool
+tb_read_account(const text *account_name, Account *account)
+{
+	static Statement query = {
+		.sql = "SELECT a.ctid, a FROM tokenbill.account a WHERE a.account OPERATOR(pg_catalog.=) $1",
+		.nargs = 1,
+		.types = {TEXTOID}
+	};
+	Datum		args[1];
+
+	args[0] = PointerGetDatum(account_name);
+	tb_read(&query, args, NULL);
+	return take_account(account_name, account);
 }
 
 /*
@@ -270,6 +303,7 @@ tb_change_account(AccountChange *change)
 	static Statement query = {
 		.sql = "UPDATE tokenbill.account a SET balance = $2, held = $3, seq = $4, updated_at = $5, hash = $6"
 		" WHERE a.account OPERATOR(pg_catalog.=) $1 AND a.limits OPERATOR(pg_catalog.=) 0"
+		" AND a.credits OPERATOR(pg_catalog.=) 0"
 		" AND tokenbill.may_change(a.balance, a.held, a.credit_limit, a.seq, a.updated_at, a.hash,"
 		" a.status, a.sandbox, a.tokens_only, a.overflow, a.currency)",
 		.nargs = 6,

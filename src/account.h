@@ -23,6 +23,9 @@ typedef struct Account
 	text	   *overflow;
 	text	   *currency;
 	int32		limits;			/* how many spend and rate limits it has */
+	int32		credits;		/* how many credits are open */
+	struct CreditList *open_credits;	/* these, once tb_load_credits() has
+										 * read them */
 } Account;
 
 /*
@@ -52,6 +55,7 @@ extern bool tb_change_account(AccountChange *change);
 extern Refusal *tb_no_account(const text *account);
 extern Refusal *tb_check_account(const text *account, Oid user);
 extern bool tb_lock_account(const text *account_name, Account *account);
+extern bool tb_read_account(const text *account_name, Account *account);
 extern void tb_store_account(const Account *account);
 extern bool tb_account_is_locked(const text *account_name);
 extern Numeric tb_available(const Account *account);

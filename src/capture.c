@@ -5,7 +5,7 @@
  * It may be done in parts, until the final one; the price may be more than what
  * is left, if the account's overflow policy lets it go into debt.
  */
-#include "hold.h"
+#include "burn.h"
 
 #include "check.h"
 #include "clock.h"
@@ -24,6 +24,7 @@ judge_capture(Movement *movement, Account *account)
 	Hold	   *hold = &request->hold;
 	bool		overdue;
 	Refusal    *refusal = tb_find_open_hold(line, hold, &overdue);
+	Numeric		usable;
 	Numeric		freed;
 	Numeric		left;
 	Jsonb	   *unpriced = NULL;
@@ -64,12 +65,26 @@ judge_capture(Movement *movement, Account *account)
 						  "Extend the hold first, capture less, or let the account overflow into debt with tokenbill.set_account_policy().",
 						  "capture is more than is held");
 
+	/* credits that the hold has reserved may not pay for another service */
+	usable = tb_hold_usable(account, hold, line->service);
+	if (unlikely(tb_compare(usable, hold->left) < 0) &&
+		tb_text_is(account->overflow, "refuse"))
+	{
+		Numeric		needed = tb_sub(request->price, usable);
+		Numeric		available = tb_spendable(account, line->service);
+
+		if (tb_compare(needed, available) > 0)
+			return tb_insufficient(account, line->service, request->price,
+								   tb_add(usable, available));
+	}
+
 	freed = request->final ? hold->left : tb_smaller(request->price, hold->left);
 	line->amount = tb_negate(request->price);
 	line->contra = cstring_to_text("revenue");
 	if (unpriced != NULL)
 		tb_suspend(line, unpriced);
 	line->held = tb_sub(account->held, freed);
+	tb_burn_hold(line, account, hold, request->price, request->final);
 	hold->captured = tb_add(hold->captured, request->price);
 	left = request->final ? tb_zero() :
 		tb_sub(hold->tokens, tb_line_tokens(line->usage, line->rates));

@@ -4,6 +4,7 @@
  */
 #include "charge.h"
 
+#include "burn.h"
 #include "check.h"
 #include "clock.h"
 #include "money.h"
@@ -38,15 +39,17 @@ judge(Movement *movement, Account *account)
 	if (unlikely(refusal != NULL))
 		return refusal;
 
-	available = tb_available(account);
+	available = tb_spendable(account, line->service);
 	if (unlikely(tb_compare(available, charge->price) < 0) && !charge->debt &&
 		tb_compare(charge->price, tb_zero()) > 0)
-		return tb_insufficient(account, charge->price, available);
+		return tb_insufficient(account, line->service, charge->price, available);
 
 	line->amount = tb_negate(charge->price);
 	line->contra = cstring_to_text("revenue");
 	if (unlikely(charge->unpriced != NULL))
 		tb_suspend(line, charge->unpriced);
+	else
+		tb_burn(line, account, charge->price);
 	if (unlikely(account->sandbox))
 		tb_sandbox_price(line, charge->price);
 	return NULL;

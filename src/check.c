@@ -314,25 +314,34 @@ tokenbill_check_metadata(PG_FUNCTION_ARGS)
 }
 
 /*
+ * tb_check_time
+ *		A time in the years 2000 to 2099, or 22008: one from another century is a
+ *		mistake in the caller.
+ */
+Refusal *
+tb_check_time(const char *argument, TimestampTz value)
+{
+	/* 2000-01-01 is zero; the century has 36525 days */
+	if (!TIMESTAMP_NOT_FINITE(value) && value >= 0 &&
+		value < INT64CONST(36525) * USECS_PER_DAY)
+		return NULL;
+	return tb_refusal(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE,
+					  tb_json("argument:s", argument),
+					  "Pass a time in the years 2000 to 2099.",
+					  "%s is from another century", argument);
+}
+
+/*
  * check_time(argument text, value timestamptz) -> timestamptz
- *		Refuses null (22004) and what lies outside the years 2000 to 2099
- *		(22008): a time from another century is a mistake in the caller.
+ *		Refuses null (22004), and what tb_check_time() does.
  */
 Datum
 tokenbill_check_time(PG_FUNCTION_ARGS)
 {
 	char	   *argument = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	TimestampTz value;
 
 	if (PG_ARGISNULL(1))
 		tb_raise(tb_null_argument(argument));
-	value = PG_GETARG_TIMESTAMPTZ(1);
-	/* 2000-01-01 is zero; the century has 36525 days */
-	if (TIMESTAMP_NOT_FINITE(value) || value < 0 ||
-		value >= INT64CONST(36525) * USECS_PER_DAY)
-		tb_raise(tb_refusal(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE,
-							tb_json("argument:s", argument),
-							"Pass a time in the years 2000 to 2099.",
-							"%s is from another century", argument));
-	PG_RETURN_TIMESTAMPTZ(value);
+	tb_raise(tb_check_time(argument, PG_GETARG_TIMESTAMPTZ(1)));
+	PG_RETURN_TIMESTAMPTZ(PG_GETARG_TIMESTAMPTZ(1));
 }

@@ -1,232 +1,325 @@
 /*
  * credit.c
- *	  Money that goes back, or was never paid: refund() and grant_credit().
+ *	  The rows of credits: read, judge, write back.
+ *
+ * A credit is money of an account that is not like the rest of it: it expires, is
+ * spent sooner or later than the rest, or is good for some services only.  It is
+ * part of the balance; its row says how much of the balance is still it.  What is
+ * left of the balance is the plain balance, which has no row: an account without
+ * credits has account.credits 0 and pays nothing for there being any.
+ *
+ *			   +--> spent	(nothing remains)
+ *	 open -----+
+ *			   +--> expired	(its time is over)
+ *
+ * and back to open when a refund brings something of it back.
+ *
+ * Rows are only read to be changed and changed while their account is locked.
  */
+#include "credit.h"
+
+#include "access/htup_details.h"
 #include "check.h"
-#include "ledger.h"
+#include "clock.h"
 #include "money.h"
-#include "movement.h"
 #include "query.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 
-PG_FUNCTION_INFO_V1(tokenbill_refund);
-PG_FUNCTION_INFO_V1(tokenbill_grant_credit);
+#define CREDIT_COLUMNS 12
+#define CREDIT_SELECT \
+	"SELECT c.credit_key, c.seq, c.amount, c.remaining, c.reserved, c.cost_basis," \
+	" c.priority, c.category OPERATOR(pg_catalog.=) 'promotional', c.scope," \
+	" c.effective_at, c.expires_at, c.status" \
+	" FROM tokenbill.credit c WHERE c.account OPERATOR(pg_catalog.=) $1 AND "
 
-/* The priority every grant has until grants have an order. */
-#define USUAL_PRIORITY 50
-
-typedef struct Refund
+static void
+take_scope(Credit *credit, ArrayType *array)
 {
-	Movement	movement;		/* first, so that one can be taken for the
-								 * other */
-	Numeric		amount;			/* asked for; null: all that is left */
-	ChainedLine charge;
-	int64		charge_seq;
-	Numeric		refunded;		/* of the charge, with this refund */
-} Refund;
+	Datum	   *elements;
+	bool	   *nulls;
 
-/* How much of a charge has come back so far. */
-static Numeric
-refunded_so_far(const ChainedLine *charge)
-{
-	static Statement query = {
-		.sql = "SELECT r.refunded FROM tokenbill.charge_refund r"
-		" WHERE r.account OPERATOR(pg_catalog.=) $1 AND r.charge_seq OPERATOR(pg_catalog.=) $2",
-		.nargs = 2,
-		.types = {TEXTOID, INT8OID}
-	};
-	Datum		values[2];
-	bool		nulls[2];
-
-	values[0] = PointerGetDatum(charge->account);
-	values[1] = Int64GetDatum(charge->seq);
-	tb_run(&query, values, NULL);
-	return tb_row(values, nulls) ? DatumGetNumericCopy(values[0]) : tb_zero();
+	credit->scoped = true;
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements,
+					  &nulls, &credit->nscope);
+	credit->scope = palloc(sizeof(text *) * Max(credit->nscope, 1));
+	for (int i = 0; i < credit->nscope; i++)
+		credit->scope[i] = nulls[i] ? cstring_to_text("") :
+			DatumGetTextPCopy(elements[i]);
 }
 
-static Refusal *
-judge_refund(Movement *movement, Account *account)
+static Credit *
+take_credit(HeapTuple row, TupleDesc desc)
 {
-	Refund	   *request = (Refund *) movement;
-	ChainedLine *line = &movement->line;
-	Refusal    *refusal = tb_may_be_credited(account);
-	Receipt		charge;
-	Datum		values[TB_RECEIPT_COLUMNS];
-	bool		nulls[TB_RECEIPT_COLUMNS];
-	Numeric		charged;
-	Numeric		before;
-	Numeric		left;
-	Numeric		amount;
+	Credit	   *credit = palloc0(sizeof(Credit));
+	Datum		values[CREDIT_COLUMNS];
+	bool		nulls[CREDIT_COLUMNS];
 
-	if (refusal != NULL)
-		return refusal;
-	if (!tb_find_line(line->account, line->ref, &charge.line) ||
-		!(tb_text_is(charge.line.kind, "charge") ||
-		  tb_text_is(charge.line.kind, "capture") ||
-		  tb_text_is(charge.line.kind, "expiry")))
-		return tb_refusal(TB_NOT_FOUND,
-						  tb_json("account:t charge_key:t", line->account,
-								  line->ref),
-						  "A charge or capture is known by its idempotency key; those of dropped months cannot be refunded.",
-						  "charge \"%s\" does not exist",
-						  text_to_cstring(line->ref));
+	heap_deform_tuple(row, desc, values, nulls);
+	credit->key = DatumGetTextPCopy(values[0]);
+	credit->seq = DatumGetInt64(values[1]);
+	credit->amount = DatumGetNumericCopy(values[2]);
+	credit->remaining = DatumGetNumericCopy(values[3]);
+	credit->reserved = DatumGetNumericCopy(values[4]);
+	credit->cost_basis = DatumGetNumericCopy(values[5]);
+	credit->priority = DatumGetInt32(values[6]);
+	credit->promotional = DatumGetBool(values[7]);
+	if (!nulls[8])
+		take_scope(credit, DatumGetArrayTypeP(values[8]));
+	credit->effective_at = DatumGetTimestampTz(values[9]);
+	credit->expires_at = nulls[10] ? DT_NOEND : DatumGetTimestampTz(values[10]);
+	credit->status = DatumGetTextPCopy(values[11]);
+	return credit;
+}
 
-	/* what it cost: for a sandbox account that is not what it paid */
-	charge.currency = account->currency;
-	charge.replayed = false;
-	tb_receipt_values(&charge, values, nulls);
-	charged = DatumGetNumeric(values[13]);
-	before = refunded_so_far(&charge.line);
-	left = tb_sub(charged, before);
-	amount = request->amount != NULL ? request->amount : left;
-	if (tb_compare(amount, left) > 0 || tb_compare(amount, tb_zero()) <= 0)
-		return tb_refusal(TB_CONFLICT,
-						  tb_json("account:t charge_key:t charged:n refunded:n refundable:n requested:n",
-								  line->account, line->ref, charged, before,
-								  left, request->amount),
-						  "Refund at most what is left of the charge.",
-						  "refund is more than is left of the charge");
+/*
+ * tb_load_credits
+ *		Read the account's open credits.  Needs SPI, and the account locked;
+ *		read_only takes them as the calling query sees them instead.
+ */
+void
+tb_load_credits(Account *account, bool read_only)
+{
+	static Statement query = {
+		.sql = CREDIT_SELECT "c.status OPERATOR(pg_catalog.=) 'open'",
+		.nargs = 1,
+		.types = {TEXTOID}
+	};
+	Datum		values[1];
+	CreditList *list;
+	uint64		found;
 
-	request->charge = charge.line;
-	movement->refunded = &request->charge;
-	request->charge_seq = charge.line.seq;
-	request->refunded = tb_add(before, amount);
-	line->service = charge.line.service;
-	line->amount = amount;
-	line->contra = charge.line.contra;
-	if (account->sandbox)
-		tb_sandbox_price(line, amount);
-	return NULL;
+	account->open_credits = NULL;
+	if (likely(account->credits == 0))
+		return;
+	values[0] = PointerGetDatum(account->account);
+	found = read_only ? tb_read(&query, values, NULL) :
+		tb_run(&query, values, NULL);
+	list = palloc(sizeof(CreditList));
+	list->n = (int) found;
+	list->size = list->n + 1;
+	list->credits = palloc(sizeof(Credit *) * list->size);
+	for (int i = 0; i < list->n; i++)
+		list->credits[i] = take_credit(SPI_tuptable->vals[i],
+									   SPI_tuptable->tupdesc);
+	account->open_credits = list;
+}
+
+/*
+ * tb_find_credit
+ *		A credit of the account, open or not; null if there is none.  Needs SPI.
+ */
+Credit *
+tb_find_credit(Account *account, const text *key)
+{
+	static Statement query = {
+		.sql = CREDIT_SELECT "c.credit_key OPERATOR(pg_catalog.=) $2",
+		.nargs = 2,
+		.types = {TEXTOID, TEXTOID}
+	};
+	CreditList *list = account->open_credits;
+	Datum		values[2];
+
+	for (int i = 0; list != NULL && i < list->n; i++)
+	{
+		if (tb_same_text(list->credits[i]->key, key))
+			return list->credits[i];
+	}
+
+	values[0] = PointerGetDatum(account->account);
+	values[1] = PointerGetDatum(key);
+	if (tb_run(&query, values, NULL) == 0)
+		return NULL;
+	if (list == NULL)
+		list = account->open_credits = palloc0(sizeof(CreditList));
+	if (list->n == list->size)
+	{
+		int			size = list->size + 8;
+		Credit	  **larger = palloc(sizeof(Credit *) * size);
+
+		if (list->n > 0)
+			memcpy(larger, list->credits, sizeof(Credit *) * list->n);
+		list->credits = larger;
+		list->size = size;
+	}
+	list->credits[list->n] = take_credit(SPI_tuptable->vals[0],
+										 SPI_tuptable->tupdesc);
+	return list->credits[list->n++];
+}
+
+/* The state that a credit is in, from what is left of it. */
+static const char *
+state_of(const Credit *credit)
+{
+	if (tb_compare(credit->remaining, tb_zero()) > 0)
+		return "open";
+	if (tb_text_is(credit->status, "open"))
+		return credit->expired ? "expired" : "spent";
+	return tb_text_is(credit->status, "expired") ? "expired" : "spent";
 }
 
 static void
-follow_refund(Movement *movement, Account *account)
+store_credit(const Account *account, Credit *credit, const char *state)
+{
+	/* without the status, no trigger has to look at the row */
+	static Statement amounts = {
+		.sql = "UPDATE tokenbill.credit SET remaining = $3, reserved = $4, updated_at = $5"
+		" WHERE account OPERATOR(pg_catalog.=) $1 AND credit_key OPERATOR(pg_catalog.=) $2",
+		.nargs = 5,
+		.types = {TEXTOID, TEXTOID, NUMERICOID, NUMERICOID, TIMESTAMPTZOID}
+	};
+	static Statement everything = {
+		.sql = "UPDATE tokenbill.credit SET remaining = $3, reserved = $4, updated_at = $5, status = $6"
+		" WHERE account OPERATOR(pg_catalog.=) $1 AND credit_key OPERATOR(pg_catalog.=) $2",
+		.nargs = 6,
+		.types = {TEXTOID, TEXTOID, NUMERICOID, NUMERICOID, TIMESTAMPTZOID, TEXTOID}
+	};
+	Datum		values[6];
+
+	values[0] = PointerGetDatum(account->account);
+	values[1] = PointerGetDatum(credit->key);
+	values[2] = NumericGetDatum(credit->remaining);
+	values[3] = NumericGetDatum(credit->reserved);
+	values[4] = TimestampTzGetDatum(account->updated_at);
+	values[5] = CStringGetTextDatum(state);
+	if (tb_run(tb_text_is(credit->status, state) ? &amounts : &everything,
+			   values, NULL) != 1)
+		elog(ERROR, "credit is gone");
+	credit->status = cstring_to_text(state);
+	credit->changed = false;
+}
+
+/*
+ * tb_count_credits
+ *		Change the number of the account's open credits.
+ */
+void
+tb_count_credits(const Account *account, int32 more)
 {
 	static Statement query = {
-		.sql = "INSERT INTO tokenbill.charge_refund AS r (account, charge_seq, charge_key, refunded)"
-		" VALUES ($1, $2, $3, $4)"
-		" ON CONFLICT (account, charge_seq) DO UPDATE SET refunded = excluded.refunded",
-		.nargs = 4,
-		.types = {TEXTOID, INT8OID, TEXTOID, NUMERICOID}
+		.sql = "UPDATE tokenbill.account SET credits = credits OPERATOR(pg_catalog.+) $2"
+		" WHERE account OPERATOR(pg_catalog.=) $1",
+		.nargs = 2,
+		.types = {TEXTOID, INT4OID}
 	};
-	const ChainedLine *line = &movement->line;
-	const Refund *refund = (const Refund *) movement;
-	Datum		values[4];
+	Datum		values[2];
 
-	values[0] = PointerGetDatum(line->account);
-	values[1] = Int64GetDatum(refund->charge_seq);
-	values[2] = PointerGetDatum(line->ref);
-	values[3] = NumericGetDatum(refund->refunded);
-	tb_run(&query, values, NULL);
+	values[0] = PointerGetDatum(account->account);
+	values[1] = Int32GetDatum(more);
+	if (tb_run(&query, values, NULL) != 1)
+		elog(ERROR, "account is gone");
 }
 
 /*
- * refund(account text, charge_key text, idempotency_key text, amount numeric = null,
- *		  reason text = null, metadata jsonb = null, wait boolean = true) -> receipt
- *		Gives back amount of a charge, or all that is left of it.
+ * tb_store_credits
+ *		Write back the credits that have changed.  The line that changed them is
+ *		posted; the account's ctid is stale afterwards, if it was not before.
  */
-Datum
-tokenbill_refund(PG_FUNCTION_ARGS)
+void
+tb_store_credits(Account *account)
 {
-	Refund		request = {0};
-	ChainedLine *line = &request.movement.line;
-	text	   *reason = PG_ARGISNULL(4) ? NULL : PG_GETARG_TEXT_PP(4);
-	Session		session;
-	Receipt		receipt;
+	CreditList *list = account->open_credits;
+	int32		more = 0;
 
-	line->account = PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
-	line->ref = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
-	line->idempotency_key = PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2);
-	request.amount = PG_ARGISNULL(3) ? NULL : PG_GETARG_NUMERIC(3);
-	line->metadata = PG_ARGISNULL(5) ? NULL : PG_GETARG_JSONB_P(5);
+	for (int i = 0; list != NULL && i < list->n; i++)
+	{
+		Credit	   *credit = list->credits[i];
+		const char *state;
 
-	tb_raise(tb_check_text("account", line->account, TB_MAX_ACCOUNT));
-	/* a capture's key may be one that tokenbill derived */
-	tb_raise(tb_check_text("charge_key", line->ref, 2 * TB_MAX_NAME));
-	tb_raise(tb_check_key("idempotency_key", line->idempotency_key));
-	if (request.amount != NULL)
-		tb_raise(tb_check_amount("amount", request.amount));
-	tb_raise(tb_check_optional_text("reason", reason, TB_MAX_NAME));
-	tb_raise(tb_check_metadata("metadata", line->metadata));
-	if (PG_ARGISNULL(6))
-		tb_raise(tb_null_argument("wait"));
-	request.movement.wait = PG_GETARG_BOOL(6);
-
-	line->kind = cstring_to_text("refund");
-	line->request = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
-													   CStringGetDatum(tb_json("amount:n reason:t", request.amount, reason))));
-	request.movement.ref_argument = "charge_key";
-	request.movement.derives_service = true;
-	request.movement.judge = judge_refund;
-	request.movement.follow = follow_refund;
-
-	tb_enter(fcinfo, &session);
-	request.movement.user = session.userid;
-	tb_raise(tb_move(&request.movement, &receipt));
-	tb_leave(&session);
-	return tb_receipt_datum(fcinfo, &receipt);
-}
-
-static Refusal *
-judge_grant(Movement *movement, Account *account)
-{
-	ChainedLine *line = &movement->line;
-
-	line->amount = movement->asked_amount;
-	line->contra = cstring_to_text(account->sandbox ? "sandbox" : "grant");
-	return tb_may_be_credited(account);
+		if (!credit->changed)
+			continue;
+		state = state_of(credit);
+		more += (strcmp(state, "open") == 0) - tb_text_is(credit->status, "open");
+		store_credit(account, credit, state);
+	}
+	if (more != 0)
+	{
+		tb_count_credits(account, more);
+		account->credits += more;
+	}
 }
 
 /*
- * grant_credit(account text, amount numeric, idempotency_key text,
- *				expires_at timestamptz = null, priority integer = 50,
- *				reason text = null, metadata jsonb = null, wait boolean = true)
- *	-> receipt
- *		Credits an account without payment.  Grants neither expire nor have an
- *		order yet: 0A000 for an expires_at, or a priority other than the usual.
+ * tb_credit_covers
+ *		Whether a credit is good for a service: it is one of its scope's, or begins
+ *		like one with a star.
  */
-Datum
-tokenbill_grant_credit(PG_FUNCTION_ARGS)
+bool
+tb_credit_covers(const Credit *credit, const text *service)
 {
-	Movement	request = {0};
-	ChainedLine *line = &request.line;
-	Numeric		amount = PG_ARGISNULL(1) ? NULL : PG_GETARG_NUMERIC(1);
-	text	   *reason = PG_ARGISNULL(5) ? NULL : PG_GETARG_TEXT_PP(5);
-	Session		session;
-	Receipt		receipt;
+	if (!credit->scoped)
+		return true;
+	if (service == NULL)
+		return false;
+	for (int i = 0; i < credit->nscope; i++)
+	{
+		const char *pattern = VARDATA_ANY(credit->scope[i]);
+		int			length = VARSIZE_ANY_EXHDR(credit->scope[i]);
 
-	line->account = PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0);
-	line->idempotency_key = PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2);
-	line->metadata = PG_ARGISNULL(6) ? NULL : PG_GETARG_JSONB_P(6);
+		if (length > 0 && pattern[length - 1] == '*')
+		{
+			if ((int) VARSIZE_ANY_EXHDR(service) >= length - 1 &&
+				memcmp(VARDATA_ANY(service), pattern, length - 1) == 0)
+				return true;
+		}
+		else if (tb_same_text(credit->scope[i], service))
+			return true;
+	}
+	return false;
+}
 
-	tb_raise(tb_check_text("account", line->account, TB_MAX_ACCOUNT));
-	tb_raise(tb_check_amount("amount", amount));
-	tb_raise(tb_check_key("idempotency_key", line->idempotency_key));
-	if (PG_ARGISNULL(4))
-		tb_raise(tb_null_argument("priority"));
-	if (!PG_ARGISNULL(3) || PG_GETARG_INT32(4) != USUAL_PRIORITY)
-		tb_raise(tb_refusal(ERRCODE_FEATURE_NOT_SUPPORTED,
-							tb_json("argument:s", PG_ARGISNULL(3) ? "priority" : "expires_at"),
-							"Leave expires_at and priority out.",
-							"grants neither expire nor have a priority yet"));
-	tb_raise(tb_check_optional_text("reason", reason, TB_MAX_NAME));
-	tb_raise(tb_check_metadata("metadata", line->metadata));
-	if (PG_ARGISNULL(7))
-		tb_raise(tb_null_argument("wait"));
+/*
+ * tb_credit_use
+ *		Whether a credit may pay for a service now, and if not why.  The moment
+ *		it expires at is no longer its own; the one it becomes effective at is.
+ */
+CreditUse
+tb_credit_use(const Credit *credit, const text *service, TimestampTz now)
+{
+	if (credit->expires_at <= now)
+		return CREDIT_EXPIRED;
+	if (credit->effective_at > now)
+		return CREDIT_NOT_EFFECTIVE;
+	return tb_credit_covers(credit, service) ? CREDIT_USABLE :
+		CREDIT_OUT_OF_SCOPE;
+}
 
-	line->kind = cstring_to_text("grant");
-	if (reason != NULL)
-		line->request = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
-														   CStringGetDatum(tb_json("reason:t", reason))));
-	request.asked_amount = amount;
-	request.wait = PG_GETARG_BOOL(7);
-	request.ref_argument = "ref";
-	request.judge = judge_grant;
+/* What of a credit no hold has reserved. */
+Numeric
+tb_credit_free(const Credit *credit)
+{
+	return tb_sub(credit->remaining, credit->reserved);
+}
 
-	tb_enter(fcinfo, &session);
-	request.user = session.userid;
-	tb_raise(tb_move(&request, &receipt));
-	tb_leave(&session);
-	return tb_receipt_datum(fcinfo, &receipt);
+/*
+ * tb_unusable
+ *		What is available in credits that do not pay for the service.
+ */
+Numeric
+tb_unusable(const Account *account, const text *service)
+{
+	const CreditList *list = account->open_credits;
+	Numeric		result = tb_zero();
+	TimestampTz now = tb_now();
+
+	for (int i = 0; list != NULL && i < list->n; i++)
+	{
+		if (tb_credit_use(list->credits[i], service, now) != CREDIT_USABLE)
+			result = tb_add(result, tb_credit_free(list->credits[i]));
+	}
+	return result;
+}
+
+/*
+ * tb_spendable
+ *		What the account may still spend on a service (null: on none by name).
+ */
+Numeric
+tb_spendable(const Account *account, const text *service)
+{
+	Numeric		available = tb_available(account);
+
+	if (likely(account->open_credits == NULL))
+		return available;
+	return tb_sub(available, tb_unusable(account, service));
 }

@@ -10,9 +10,9 @@
 #include "expiry.h"
 
 #include "access/htup_details.h"
+#include "burn.h"
 #include "check.h"
 #include "clock.h"
-#include "hold.h"
 #include "miscadmin.h"
 #include "money.h"
 #include "query.h"
@@ -47,10 +47,13 @@ judge_expiry(Movement *movement, Account *account)
 	{
 		line->amount = tb_negate(hold->left);
 		line->contra = cstring_to_text("revenue");
+		tb_burn_hold(line, account, hold, hold->left, true);
 		if (account->sandbox)
 			tb_sandbox_price(line, hold->left);
 		hold->captured = tb_add(hold->captured, hold->left);
 	}
+	else
+		tb_free_hold(account, hold);
 	return NULL;
 }
 

@@ -12,6 +12,7 @@
  */
 #include "hold.h"
 
+#include "burn.h"
 #include "check.h"
 #include "clock.h"
 #include "limit.h"
@@ -76,14 +77,14 @@ tb_find_open_hold(const ChainedLine *line, Hold *hold, bool *overdue)
 {
 	static Statement query = {
 		.sql = "SELECT h.amount, h.captured, h.status, h.on_expiry, h.service, h.expires_at, h.extensions,"
-		" h.metadata, h.tokens"
+		" h.metadata, h.tokens, h.reserved"
 		" FROM tokenbill.hold h WHERE h.account OPERATOR(pg_catalog.=) $1"
 		" AND h.hold_key OPERATOR(pg_catalog.=) $2",
 		.nargs = 2,
 		.types = {TEXTOID, TEXTOID}
 	};
-	Datum		values[9];
-	bool		nulls[9];
+	Datum		values[10];
+	bool		nulls[10];
 
 	values[0] = PointerGetDatum(line->account);
 	values[1] = PointerGetDatum(line->ref);
@@ -105,6 +106,7 @@ tb_find_open_hold(const ChainedLine *line, Hold *hold, bool *overdue)
 	hold->extensions = DatumGetInt32(values[6]);
 	hold->metadata = nulls[7] ? NULL : DatumGetJsonbPCopy(values[7]);
 	hold->tokens = DatumGetNumericCopy(values[8]);
+	hold->reserved = nulls[9] ? NULL : DatumGetJsonbPCopy(values[9]);
 
 	if (!tb_text_is(hold->status, "held"))
 		return tb_not_held(line, text_to_cstring(hold->status));
@@ -137,14 +139,14 @@ tb_store_hold(const ChainedLine *line, const Hold *hold, const char *status)
 {
 	static Statement query = {
 		.sql = "UPDATE tokenbill.hold SET amount = $3, captured = $4, status = $5, expires_at = $6,"
-		" extensions = $7, updated_at = $8, tokens = $9"
+		" extensions = $7, updated_at = $8, tokens = $9, reserved = $10"
 		" WHERE account OPERATOR(pg_catalog.=) $1 AND hold_key OPERATOR(pg_catalog.=) $2"
 		" AND status OPERATOR(pg_catalog.=) 'held'",
-		.nargs = 9,
+		.nargs = 10,
 		.types = {TEXTOID, TEXTOID, NUMERICOID, NUMERICOID, TEXTOID, TIMESTAMPTZOID,
-		INT4OID, TIMESTAMPTZOID, NUMERICOID}
+		INT4OID, TIMESTAMPTZOID, NUMERICOID, JSONBOID}
 	};
-	Datum		values[9];
+	Datum		values[10];
 
 	values[0] = PointerGetDatum(line->account);
 	values[1] = PointerGetDatum(line->ref);
@@ -155,7 +157,8 @@ tb_store_hold(const ChainedLine *line, const Hold *hold, const char *status)
 	values[6] = Int32GetDatum(hold->extensions);
 	values[7] = TimestampTzGetDatum(line->created_at);
 	values[8] = NumericGetDatum(hold->tokens);
-	if (tb_run(&query, values, NULL) != 1)
+	values[9] = PointerGetDatum(hold->reserved);
+	if (tb_run(&query, values, hold->reserved == NULL ? "         n" : NULL) != 1)
 		elog(ERROR, "hold is not open any more");
 }
 
@@ -172,9 +175,10 @@ judge_hold(Movement *movement, Account *account)
 
 	if (refusal != NULL)
 		return refusal;
-	available = tb_available(account);
+	available = tb_spendable(account, movement->line.service);
 	if (tb_compare(available, request->hold.amount) < 0)
-		return tb_insufficient(account, request->hold.amount, available);
+		return tb_insufficient(account, movement->line.service,
+							   request->hold.amount, available);
 
 	movement->line.amount = tb_zero();
 	movement->line.contra = cstring_to_text("hold");
@@ -186,6 +190,10 @@ judge_hold(Movement *movement, Account *account)
 	movement->reserve.metadata = movement->line.metadata;
 	movement->reserve.tokens = request->hold.tokens;
 	movement->reserve.opened = 1;
+	request->hold.reserved = NULL;
+	request->hold.left = tb_zero();
+	tb_reserve(account, &request->hold, movement->line.service,
+			   request->hold.amount);
 	return tb_check_ttl(request->ttl, tb_now(), &request->hold.expires_at);
 }
 
@@ -194,16 +202,16 @@ follow_hold(Movement *movement, Account *account)
 {
 	static Statement query = {
 		.sql = "INSERT INTO tokenbill.hold (account, hold_key, amount, on_expiry, service, expires_at,"
-		" created_at, updated_at, metadata, tokens) VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8, $9)"
+		" created_at, updated_at, metadata, tokens, reserved) VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8, $9, $10)"
 		" ON CONFLICT (account, hold_key) DO NOTHING",
-		.nargs = 9,
+		.nargs = 10,
 		.types = {TEXTOID, TEXTOID, NUMERICOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-		JSONBOID, NUMERICOID}
+		JSONBOID, NUMERICOID, JSONBOID}
 	};
 	HoldMovement *request = (HoldMovement *) movement;
 	const ChainedLine *line = &movement->line;
-	Datum		values[9];
-	char		nulls[9];
+	Datum		values[10];
+	char		nulls[10];
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = PointerGetDatum(line->account);
@@ -217,6 +225,8 @@ follow_hold(Movement *movement, Account *account)
 	values[7] = PointerGetDatum(line->metadata);
 	nulls[7] = line->metadata == NULL ? 'n' : ' ';
 	values[8] = NumericGetDatum(request->hold.tokens);
+	values[9] = PointerGetDatum(request->hold.reserved);
+	nulls[9] = request->hold.reserved == NULL ? 'n' : ' ';
 
 	/* a key may be used again when its window is over; a hold's name may not */
 	if (tb_run(&query, values, nulls) != 1)
@@ -379,9 +389,10 @@ judge_extend(Movement *movement, Account *account)
 						  "hold is larger than that already");
 
 	more = tb_sub(tb_larger(tb_sub(total, hold->captured), tb_zero()), hold->left);
-	available = tb_available(account);
+	available = tb_spendable(account, hold->service);
 	if (tb_compare(more, tb_zero()) > 0 && tb_compare(available, more) < 0)
-		return tb_insufficient(account, more, available);
+		return tb_insufficient(account, hold->service, more, available);
+	tb_reserve(account, hold, hold->service, more);
 
 	line->amount = tb_zero();
 	line->contra = cstring_to_text("hold");
@@ -468,6 +479,7 @@ judge_release(Movement *movement, Account *account)
 	line->contra = cstring_to_text("hold");
 	line->held = tb_sub(account->held, hold->left);
 	tb_reserve_tokens((HoldMovement *) movement, tb_zero(), true);
+	tb_free_hold(account, hold);
 	return NULL;
 }
 

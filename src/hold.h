@@ -1,6 +1,7 @@
 #ifndef TOKENBILL_HOLD_H
 #define TOKENBILL_HOLD_H
 
+#include "credit.h"
 #include "movement.h"
 
 /* A hold's row. */
@@ -16,6 +17,7 @@ typedef struct Hold
 	int32		extensions;
 	Jsonb	   *metadata;
 	Numeric		tokens;			/* of its estimated usage, still reserved */
+	Jsonb	   *reserved;		/* of credits, see burn.c; null if of none */
 } Hold;
 
 /* A movement on a hold. */

@@ -184,9 +184,19 @@ member_jsonb(Jsonb *object, const char *name)
 }
 
 /*
+ * What lines keep beside the arguments: what a sandbox account did not pay, what had
+ * no price then, and which credits have paid or been paid back.
+ */
+static bool
+is_outcome(const char *name)
+{
+	return strcmp(name, "price") == 0 || strcmp(name, "unpriced") == 0 ||
+		strcmp(name, "burned") == 0 || strcmp(name, "returned") == 0;
+}
+
+/*
  * The arguments that have no column of their own: every member of either object
- * must be in the other.  "price" is no argument but what a sandbox account did
- * not pay, "unpriced" what had no price then.
+ * must be in the other.
  */
 static Refusal *
 same_arguments(const ChainedLine *was, const ChainedLine *now)
@@ -210,7 +220,7 @@ same_arguments(const ChainedLine *was, const ChainedLine *now)
 			Jsonb	   *now_value = member_jsonb(now->request, name);
 
 			(void) JsonbIteratorNext(&it, &skipped, true);
-			if (strcmp(name, "price") == 0 || strcmp(name, "unpriced") == 0)
+			if (is_outcome(name))
 				continue;
 			if (!tb_same_jsonb(was_value, now_value))
 				return other_request(was, name, tb_json_document(was_value),

@@ -27,6 +27,7 @@
 
 #include "check.h"
 #include "clock.h"
+#include "credit.h"
 #include "expiry.h"
 #include "idempotency.h"
 #include "ledger.h"
@@ -168,6 +169,7 @@ tb_move(Movement *movement, Receipt *receipt)
 {
 	ChainedLine *line = &movement->line;
 	text	   *name = line->account;
+	Jsonb	   *request = line->request;
 	bool		made_room = false;
 	Account		account;
 	ChainedLine was;
@@ -185,8 +187,15 @@ tb_move(Movement *movement, Receipt *receipt)
 		return NULL;
 	for (;;)
 	{
+		/* judge() may have kept something there */
+		line->request = request;
 		if (!tb_lock_account(name, &account))
 			return tb_no_account(name);
+		if (unlikely(account.credits > 0))
+		{
+			tb_load_credits(&account, false);
+			(void) tb_expire_credits_of(&account, PG_INT32_MAX);
+		}
 		refusal = judge(movement, &account);
 		if (likely(refusal == NULL))
 			break;
@@ -212,6 +221,8 @@ tb_move(Movement *movement, Receipt *receipt)
 		movement->follow(movement, &account);
 	if (unlikely(account.limits > 0))
 		tb_count_limits(movement);
+	if (unlikely(account.open_credits != NULL))
+		tb_settle_credits(&account);
 	if (tb_is_token(line->idempotency_key))
 		tb_use_token(name, line->idempotency_key);
 
@@ -223,23 +234,40 @@ tb_move(Movement *movement, Receipt *receipt)
 
 /*
  * tb_insufficient
- *		The refusal for too little to spend (PT402).
+ *		The refusal for too little to spend (PT402).  Where credits that do not pay
+ *		for the service are among what the account has, it says how much they are.
  */
 Refusal *
-tb_insufficient(const Account *account, Numeric required, Numeric available)
+tb_insufficient(const Account *account, const text *service, Numeric required,
+				Numeric available)
 {
-	return tb_refusal(TB_INSUFFICIENT,
-					  tb_json("account:t required:n available:n shortfall:n",
-							  account->account, required, available,
-							  tb_sub(required, available)),
-					  "Recharge the account, or raise its credit limit.",
+	char	   *detail;
+	const char *hint = "Recharge the account, or raise its credit limit.";
+
+	if (account->open_credits == NULL)
+		detail = tb_json("account:t required:n available:n shortfall:n",
+						 account->account, required, available,
+						 tb_sub(required, available));
+	else
+	{
+		detail = tb_json("account:t service:t required:n available:n shortfall:n unusable:n",
+						 account->account, service, required, available,
+						 tb_sub(required, available),
+						 tb_unusable(account, service));
+		hint = "Recharge the account, or raise its credit limit; tokenbill.explain_burn() shows which credits do not pay for the service.";
+	}
+	return tb_refusal(TB_INSUFFICIENT, detail, hint,
 					  "insufficient balance on account \"%s\"",
 					  text_to_cstring(account->account));
 }
 
-/* Keep something in a line's request that is no argument: see same_arguments(). */
-static void
-add_to_request(ChainedLine *line, const char *name, JsonbValue *value)
+/*
+ * tb_keep_in_request
+ *		Have the line keep one more value with its request.  Whether it is compared
+ *		when the request comes again, its name says: see idempotency.c.
+ */
+void
+tb_keep_in_request(ChainedLine *line, const char *name, JsonbValue *value)
 {
 	JsonbParseState *state = NULL;
 	JsonbValue	v;
@@ -275,7 +303,7 @@ tb_suspend(ChainedLine *line, Jsonb *unpriced)
 	v.type = jbvBinary;
 	v.val.binary.data = &unpriced->root;
 	v.val.binary.len = VARSIZE(unpriced) - VARHDRSZ;
-	add_to_request(line, "unpriced", &v);
+	tb_keep_in_request(line, "unpriced", &v);
 	line->amount = tb_zero();
 	line->contra = cstring_to_text("suspense");
 }
@@ -291,7 +319,7 @@ tb_sandbox_price(ChainedLine *line, Numeric price)
 
 	v.type = jbvNumeric;
 	v.val.numeric = price;
-	add_to_request(line, "price", &v);
+	tb_keep_in_request(line, "price", &v);
 	line->amount = tb_zero();
 	line->contra = cstring_to_text("sandbox");
 }

@@ -55,8 +55,10 @@ struct Movement
 };
 
 extern Refusal *tb_move(Movement *movement, Receipt *receipt);
-extern Refusal *tb_insufficient(const Account *account, Numeric required,
-								Numeric available);
+extern Refusal *tb_insufficient(const Account *account, const text *service,
+								Numeric required, Numeric available);
+extern void tb_keep_in_request(ChainedLine *line, const char *name,
+							   JsonbValue *value);
 extern void tb_suspend(ChainedLine *line, Jsonb *unpriced);
 extern void tb_sandbox_price(ChainedLine *line, Numeric price);
 

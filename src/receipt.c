@@ -9,6 +9,7 @@
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "check.h"
+#include "credit.h"
 #include "funcapi.h"
 #include "money.h"
 #include "refusal.h"
@@ -24,6 +25,8 @@ hold_key(const ChainedLine *line)
 {
 	if (tb_text_is(line->kind, "hold"))
 		return line->idempotency_key;
+	if (tb_is_credit_expiry(line))
+		return NULL;
 	if (tb_text_is(line->kind, "extend") || tb_text_is(line->kind, "capture") ||
 		tb_text_is(line->kind, "release") || tb_text_is(line->kind, "expiry"))
 		return line->ref;
@@ -48,7 +51,7 @@ price_of(const ChainedLine *line)
 			return price->val.numeric;
 	}
 	if (tb_text_is(line->kind, "charge") || tb_text_is(line->kind, "capture") ||
-		tb_text_is(line->kind, "expiry"))
+		(tb_text_is(line->kind, "expiry") && !tb_is_credit_expiry(line)))
 		return tb_negate(line->amount);
 	return NULL;
 }

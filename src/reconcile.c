@@ -8,6 +8,8 @@
  */
 #include "verify.h"
 
+#include "credit.h"
+
 /* A problem that a statement has found: the columns of tokenbill.problem. */
 static void
 take_problem(void *state, TupleTableSlot *slot)
@@ -69,7 +71,8 @@ tb_reconcile(Stream *stream, Findings *findings)
 			  "     AND (k.request OPERATOR(pg_catalog.->>) 'final') OPERATOR(pg_catalog.=) 'true') THEN 'captured'"
 			  "    ELSE 'held' END AS status"
 			  "  FROM (SELECT l.*, CASE WHEN l.kind OPERATOR(pg_catalog.=) 'hold' THEN l.idempotency_key ELSE l.ref END AS hold_key"
-			  "   FROM l WHERE l.kind OPERATOR(pg_catalog.=) ANY (ARRAY['hold', 'extend', 'capture', 'release', 'expiry'])) k"
+			  "   FROM l WHERE l.kind OPERATOR(pg_catalog.=) ANY (ARRAY['hold', 'extend', 'capture', 'release', 'expiry'])"
+			  "   AND NOT pg_catalog.starts_with(l.idempotency_key, '" TB_CREDIT_EXPIRY_PREFIX "')) k"
 			  "  GROUP BY k.account, k.hold_key) x"
 			  " ON x.account OPERATOR(pg_catalog.=) h.account AND x.hold_key OPERATOR(pg_catalog.=) h.hold_key"
 			  " CROSS JOIN dropped"

@@ -7,6 +7,7 @@
  */
 #include "tokenbill.h"
 
+#include "burn_order.h"
 #include "clock.h"
 #include "month.h"
 #include "price.h"
@@ -21,6 +22,7 @@ void		_PG_init(void);
 void
 _PG_init(void)
 {
+	tb_burn_order_init();
 	tb_clock_init();
 	tb_month_init();
 	tb_price_init();

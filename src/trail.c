@@ -14,6 +14,7 @@
 
 #include "catalog/pg_type_d.h"
 #include "check.h"
+#include "credit.h"
 #include "mb/pg_wchar.h"
 #include "money.h"
 #include "utils/builtins.h"
@@ -408,9 +409,10 @@ check_amount(Findings *findings, const Trail *trail, const ChainedLine *line,
 	if (kind != NULL)
 		good = good && (sign >= 0 || kind->least_sign < 0) &&
 			(sign <= 0 || kind->greatest_sign > 0);
-	/* in the sandbox money comes, but is never spent */
+	/* in the sandbox money comes and expires, but is never spent */
 	if (sign < 0 && kind != NULL && kind->greatest_sign == 0 &&
-		line->contra != NULL && tb_text_is(line->contra, "sandbox"))
+		line->contra != NULL && tb_text_is(line->contra, "sandbox") &&
+		!(line->idempotency_key != NULL && tb_is_credit_expiry(line)))
 		good = false;
 	if (!good)
 		tb_report_on(findings, trail, line->seq, "amount",

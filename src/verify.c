@@ -12,7 +12,8 @@
  *	  trail.c		checks that each follows from the one before,
  *	  closing.c		compares the closings of sealed months,
  *	  verify.c		begins and ends: accounts, trial balance,
- *	  reconcile.c	compares the other tables.
+ *	  reconcile.c	compares the other tables,
+ *	  credit_proof.c	compares the credits.
  */
 #include "verify.h"
 
@@ -415,6 +416,7 @@ tokenbill_verify_ledger(PG_FUNCTION_ARGS)
 					 TimestampTzGetDatum(v.n_months > 0 ? v.months[0].begin :
 										 DT_NOEND));
 	tb_reconcile(&v.stream, &v.findings);
+	tb_prove_credits(&v.stream, &v.findings);
 
 	AtEOXact_GUC(true, nest);
 	tb_leave(&session);

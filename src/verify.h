@@ -161,4 +161,7 @@ extern void tb_pass_months(Verification *v, Trail *trail, TimestampTz at);
 /* reconcile.c */
 extern void tb_reconcile(Stream *stream, Findings *findings);
 
+/* credit_proof.c */
+extern void tb_prove_credits(Stream *stream, Findings *findings);
+
 #endif							/* TOKENBILL_VERIFY_H */

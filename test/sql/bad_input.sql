@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(988);
+SELECT plan(1072);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('a'), tokenbill.recharge('a', 1000, 'B-1'), tokenbill.set_price('llm', 'input_tokens', 1, 1000000), tokenbill.set_price('llm', 'tokens', 1, 1000000),
 	tokenbill.set_price('llm', 'seconds', 1), tokenbill.charge_amount('a', 5, 'c'), tokenbill.hold('a', 5, 'h'), tokenbill.create_account('rich'),
@@ -51,6 +51,11 @@ INSERT INTO argument VALUES
 	('recharge', 'priority', 'boolean', '1'), ('recharge', 'metadata', 'metadata?', 'NULL'), ('recharge', 'wait', 'boolean', 'true'),
 	('grant_credit', 'account', 'text', '''a'''), ('grant_credit', 'amount', 'amount', '1'), ('grant_credit', 'idempotency_key', 'key', '''k'''),
 	('grant_credit', 'reason', 'text?', '''r'''), ('grant_credit', 'metadata', 'metadata?', 'NULL'), ('grant_credit', 'wait', 'boolean', 'true'),
+	('grant_credit', 'expires_at', 'time?', '''2040-01-01'''), ('grant_credit', 'priority', 'priority', '10'), ('grant_credit', 'category', 'word?', '''paid'''),
+	('grant_credit', 'effective_at', 'time?', '''2039-01-01'''), ('grant_credit', 'scope', 'scope?', '''{llm,img-*}'''), ('grant_credit', 'cost_basis', 'limit?', '0.5'),
+	('explain_burn', 'account', 'text', '''a'''), ('explain_burn', 'amount', 'amount', '1'), ('explain_burn', 'service', 'text?', '''llm'''),
+	('expire_credits', 'account', 'text?', '''a'''), ('expire_credits', 'max', 'count', '1'),
+	('set_burn_order', 'name', 'name', '''mine'''), ('set_burn_order', 'keys', 'keys', '''{oldest}'''), ('set_burn_order', 'description', 'text?', '''x'''),
 	('issue_token', 'account', 'text', '''a'''), ('issue_token', 'ttl', 'ttl', '''1 min'''),
 	('token_result', 'account', 'text', '''a'''), ('token_result', 'token', 'text', '''tbt_x'''),
 	('balance_at', 'account', 'text', '''a'''), ('balance_at', 'at', 'time', '''2026-01-01'''),
@@ -60,7 +65,7 @@ SELECT is_empty($$SELECT proname, a FROM (SELECT proname, unnest(proargnames[1:p
 		AND has_function_privilege('tokenbill_admin', oid, 'EXECUTE')) f
 	WHERE (proname, a) NOT IN (SELECT function, argument FROM argument)
 		AND (proname, a) NOT IN (('visible', 'account'), ('charge_batch', 'requests'), ('hold', 'usage'), ('capture', 'usage'), ('recharge', 'gateway'),
-			('grant_credit', 'expires_at'), ('grant_credit', 'priority'), ('create_account', 'credit_limit'), ('create_account', 'sandbox'), ('set_account_policy', 'tokens_only'), ('set_price', 'tiers'), ('set_cost', 'tiers'), ('count_characters', 'text'), ('count_graphemes', 'text'), ('count_words', 'text'),
+			('create_account', 'credit_limit'), ('create_account', 'sandbox'), ('set_account_policy', 'tokens_only'), ('set_price', 'tiers'), ('set_cost', 'tiers'), ('count_characters', 'text'), ('count_graphemes', 'text'), ('count_words', 'text'),
 			('make_ledger_months', 'ahead'), ('seal_ledger_month', 'month'), ('drop_ledger_month', 'month'), ('unmap_tenant', 'login'))$$, 'no argument is forgotten');
 
 CREATE TEMP TABLE bad (kind text, value text, sqlstate text, what text);
@@ -93,6 +98,12 @@ INSERT INTO bad VALUES
 	('ttl', '''178000000 years''', '220(03|08|23)', 'of more years than there are'),
 	('time', '''infinity''', '22008', 'the end of time'), ('time', '''-infinity''', '22008', 'the beginning of time'), ('time', '''1815-06-18''', '22008', 'from another century'),
 	('time', '''2100-01-01 00:00:00+00''', '22008', 'from the next century'), ('time', '''4713-01-01 BC''', '22008', 'from another era'), ('time', '''294276-12-31''', '22008', 'from the last century there is'),
+	('priority', '-1', '22023', 'below zero'), ('priority', '1001', '22023', 'above 1000'), ('count', '0', '22023', 'zero'), ('count', '-1', '22023', 'negative'),
+	('scope', '''{}''', '22023', 'empty'), ('scope', '''{NULL}''', '22023', 'with a null'), ('scope', '''{*}''', '22023', 'of all services'), ('scope', '''{{a},{b}}''', '22023', 'of two dimensions'),
+	('scope', 'ARRAY['''']', '22023', 'with an empty service'), ('scope', 'ARRAY[repeat(''x'', 10240)]', '22023', 'with a service of 10 KB'), ('scope', 'array_fill(''x''::text, ARRAY[101])', '22023', 'of 101 services'),
+	('scope', 'ARRAY[''4111 1111 1111 1111'']', '22023', 'with a card number'),
+	('name', '''''', '22023', 'empty'), ('name', '''Mine''', '22023', 'in capitals'), ('name', 'repeat(''x'', 10240)', '22023', 'of 10 KB'),
+	('keys', '''{}''', '22023', 'empty'), ('keys', '''{alphabet}''', '22023', 'with an unknown word'), ('keys', '''{oldest,NULL}''', '22023', 'with a null'), ('keys', '''{{oldest}}''', '22023', 'of two dimensions'),
 	('role', '''no such role''', '42704', 'unknown'), ('role', '''public''', '42704', 'everybody');
 INSERT INTO bad SELECT DISTINCT kind, 'NULL', '22004', 'null' FROM argument WHERE kind NOT LIKE '%?' AND kind <> 'role';
 INSERT INTO bad SELECT rtrim(kind, '?') || '?', value, sqlstate, what FROM bad WHERE value <> 'NULL' AND kind NOT LIKE '%?';

@@ -12,13 +12,14 @@ CREATE TEMP VIEW member AS SELECT i.type, i.schema, i.name, i.identity, d.classi
 SELECT set_eq($$SELECT proname::text FROM pg_proc WHERE pronamespace = 'tokenbill'::regnamespace AND has_function_privilege('tokenbill_admin', oid, 'EXECUTE')$$,
 	ARRAY['create_account', 'set_account_status', 'set_credit_limit', 'set_account_policy', 'charge', 'charge_tokens', 'charge_amount', 'charge_batch', 'quote', 'hold', 'extend_hold', 'capture', 'release', 'refund', 'recharge',
 		'grant_credit', 'issue_token', 'token_result', 'balance_at', 'verify_ledger', 'set_price', 'set_cost', 'set_price_group', 'set_meter', 'set_service', 'set_markup', 'set_discount', 'expire_holds', 'make_ledger_month', 'make_ledger_months', 'seal_ledger_month', 'drop_ledger_month', 'map_tenant', 'unmap_tenant',
+		'expire_credits', 'explain_burn', 'set_burn_order',
 		'normalize_usage', 'describe_usage',
 		'set_spend_limit', 'set_rate_limit', 'drop_limit', 'limit_state',
 		'count_characters', 'count_graphemes', 'count_words', 'visible', 'clock'], '\df: the functions there are');
 SELECT set_eq($$SELECT relname::text FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind = 'v'$$,
-	ARRAY['balances', 'statement', 'holds', 'recharge_orders', 'prices', 'usage_daily', 'trial_balance', 'metrics', 'spend_limits', 'rate_limits'], '\dv: the views');
+	ARRAY['balances', 'statement', 'holds', 'credits', 'burn_orders', 'recharge_orders', 'prices', 'usage_daily', 'trial_balance', 'metrics', 'spend_limits', 'rate_limits'], '\dv: the views');
 SELECT set_eq($$SELECT relname::text FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition$$,
-	ARRAY['account', 'account_limit', 'ledger', 'hold', 'price', 'meter', 'service', 'markup', 'recharge_order', 'charge_refund', 'issued_token', 'tenant', 'month_closing', 'month_total'], '\dt: the tables, by the plain names');
+	ARRAY['account', 'account_limit', 'ledger', 'hold', 'credit', 'burn_order', 'price', 'meter', 'service', 'markup', 'recharge_order', 'charge_refund', 'issued_token', 'tenant', 'month_closing', 'month_total'], '\dt: the tables, by the plain names');
 SELECT is(pg_get_function_identity_arguments(p.oid), args, name || ': its arguments') FROM (VALUES
 	('charge', 'account text, service text, usage jsonb, idempotency_key text, on_insufficient text, metadata jsonb, wait boolean'),
 	('hold', 'account text, amount numeric, idempotency_key text, ttl interval, service text, usage jsonb, metadata jsonb, on_expiry text, wait boolean'),
@@ -38,7 +39,7 @@ SELECT is_empty($$SELECT attrelid::regclass || '.' || attname FROM pg_attribute 
 SELECT is_empty($$SELECT attrelid::regclass || '.' || attname FROM pg_attribute JOIN pg_class c ON c.oid = attrelid WHERE c.oid IN ('tokenbill.receipt'::regclass, 'tokenbill.recharge_receipt'::regclass, 'tokenbill.problem'::regclass) AND attnum > 0
 	AND col_description(attrelid, attnum) IS NULL$$, 'and every member of an answer');
 SELECT is_empty($$SELECT name FROM pg_settings WHERE name LIKE 'tokenbill.%' AND coalesce(short_desc, '') = ''$$, 'and every setting');
-SELECT set_has($$SELECT name, context FROM pg_settings WHERE name LIKE 'tokenbill.%'$$, $$VALUES ('tokenbill.clock', 'superuser'), ('tokenbill.idempotency_window', 'superuser')$$, 'settings that only a superuser changes');
+SELECT set_has($$SELECT name, context FROM pg_settings WHERE name LIKE 'tokenbill.%'$$, $$VALUES ('tokenbill.clock', 'superuser'), ('tokenbill.idempotency_window', 'superuser'), ('tokenbill.burn_order', 'superuser')$$, 'settings that only a superuser changes');
 SELECT is((pg_temp.error_of($$SET tokenbill.nonsense = 1$$)).sqlstate, '42602', 'there are no others under the name');
 
 -- Where everything is
@@ -51,7 +52,7 @@ SELECT is_empty($$SELECT 1 FROM pg_depend WHERE refclassid = 'pg_extension'::reg
 SELECT is_empty($$SELECT relname FROM pg_class c WHERE relnamespace = 'tokenbill'::regnamespace AND relkind IN ('r', 'p') AND relname <> 'ledger' AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary)$$,
 	'every table has a primary key, months included; the ledger itself has its months''');
 SELECT is_empty($$SELECT c.conrelid::regclass, conname FROM pg_constraint c WHERE connamespace = 'tokenbill'::regnamespace AND contype IN ('p', 'u', 'x') AND conname <> 'recharge_order_order_no_key'
-	AND conrelid::regclass::text NOT IN ('tokenbill.month_total', 'tokenbill.tenant', 'tokenbill.meter', 'tokenbill.service')
+	AND conrelid::regclass::text NOT IN ('tokenbill.month_total', 'tokenbill.tenant', 'tokenbill.meter', 'tokenbill.burn_order', 'tokenbill.service')
 	AND NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = conrelid AND attname = 'account' AND attnum = ANY (conkey))$$, 'account is in every key but the order number''s');
 SELECT is_empty($$SELECT conname FROM pg_constraint WHERE connamespace = 'tokenbill'::regnamespace AND contype = 'f'$$, 'no foreign keys: accounts may live apart');
 SELECT is_empty($$SELECT relname FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind IN ('r', 'p') AND relpersistence <> 'p'$$, 'no table that a crash would empty');

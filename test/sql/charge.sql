@@ -21,7 +21,7 @@ SELECT is(to_jsonb(s), '{"account": "alice", "seq": 2, "kind": "charge", "servic
 	"created_at": "2026-03-01T12:00:00+00:00", "contra": "revenue",
 	"usage": {"input_tokens": 1000, "output_tokens": 100, "cache_read_tokens": 2000},
 	"rates": {"input_tokens": "0.25/1000000", "output_tokens": "2/1000000", "cache_read_tokens": "0.025/1000000"},
-	"metadata": null}'::jsonb, 'so does the statement, with usage and the prices it was charged with')
+	"metadata": null, "burned": null, "returned": null}'::jsonb, 'so does the statement, with usage and the prices it was charged with')
 FROM tokenbill.statement s WHERE account = 'alice' AND seq = 2;
 SELECT is(to_jsonb(b) - '{created_at,updated_at}'::text[] @> '{"balance": 99.9995, "available": 99.9995, "held": 0, "seq": 2}', true, 'and the balance')
 FROM tokenbill.balances b WHERE account = 'alice';

@@ -27,9 +27,11 @@ INSERT INTO may VALUES
 	('set_cost', false, true, false, true), ('set_price_group', false, true, false, true), ('set_meter', false, true, false, true),
 	('set_service', false, true, false, true), ('set_markup', false, true, false, true), ('set_discount', false, true, false, true),
 	('count_characters', true, true, false, true), ('count_graphemes', true, true, false, true), ('count_words', true, true, false, true),
+	('explain_burn', true, true, true, true),
 	('verify_ledger', false, false, true, true),
 	('set_spend_limit', false, true, false, true), ('set_rate_limit', false, true, false, true), ('drop_limit', false, true, false, true), ('limit_state', true, true, true, true),
 	('set_account_status', false, false, false, true), ('set_credit_limit', false, false, false, true), ('set_account_policy', false, false, false, true), ('expire_holds', false, false, false, true),
+	('expire_credits', false, false, false, true), ('set_burn_order', false, false, false, true),
 	('make_ledger_month', false, false, false, true), ('make_ledger_months', false, false, false, true), ('seal_ledger_month', false, false, false, true), ('drop_ledger_month', false, false, false, true),
 	('map_tenant', false, false, false, true), ('unmap_tenant', false, false, false, true),
 	('normalize_usage', true, true, true, true), ('describe_usage', true, true, true, true),
@@ -45,6 +47,7 @@ SELECT is_empty($$SELECT function FROM may WHERE function NOT IN (SELECT proname
 CREATE TEMP TABLE sees (view text, app boolean, billing boolean, reader boolean, admin boolean);
 INSERT INTO sees VALUES ('balances', true, true, true, true), ('statement', true, true, true, true), ('holds', true, true, true, true), ('recharge_orders', true, true, true, true),
 	('prices', true, true, true, true), ('usage_daily', false, false, true, true), ('trial_balance', false, false, true, true), ('metrics', false, false, true, true),
+	('credits', true, true, true, true), ('burn_orders', false, false, true, true),
 	('spend_limits', true, true, true, true), ('rate_limits', true, true, true, true);
 SELECT bag_eq($$SELECT relname::text, has_table_privilege('rt_app', oid, 'SELECT') AS app, has_table_privilege('rt_billing', oid, 'SELECT') AS billing,
 		has_table_privilege('rt_reader', oid, 'SELECT') AS reader, has_table_privilege('rt_admin', oid, 'SELECT') AS admin FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind IN ('v', 'm')$$, 'SELECT * FROM sees', 'each view is read by whom it is meant for');

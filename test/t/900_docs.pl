@@ -130,7 +130,7 @@ sub rows
 sub plain
 {
 	my ($text) = @_;
-	$text =~ s/::(?:text|jsonb|numeric|interval|timestamp with time zone|bigint|integer|boolean)\b//g;
+	$text =~ s/::(?:text|jsonb|numeric|interval|timestamp with time zone|bigint|integer|boolean)\b(?:\[\])?//g;
 	$text =~ s/timestamp with time zone/timestamptz/g;
 	$text =~ s/'00:10:00'/'10 min'/g;
 	$text =~ s/'01:00:00'/'1 hour'/g;
