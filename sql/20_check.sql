@@ -45,6 +45,21 @@ $function$;
 COMMENT ON FUNCTION tokenbill.refuse(text, text, jsonb, text) IS
 'Internal: raises the error with DETAIL as JSON';
 
+CREATE FUNCTION tokenbill.check_currency(currency text) RETURNS text
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+	PERFORM tokenbill.check_text('currency', check_currency.currency, 16);
+	IF check_currency.currency !~ '^[A-Z0-9_]+$' THEN
+		PERFORM tokenbill.refuse('22023', 'currency must be upper-case letters, digits or underscores',
+			jsonb_build_object('argument', 'currency'), 'Use an ISO 4217 code such as USD, or a unit of your own such as CREDITS.');
+	END IF;
+	RETURN check_currency.currency;
+END
+$function$;
+COMMENT ON FUNCTION tokenbill.check_currency(text) IS 'Internal: returns the currency''s code, or raises that it is none (22004, 22023)';
+
 /*
  * States only move forward.  The allowed moves come as trigger arguments,
  * 'from>to', so that the state diagram stands beside the table it belongs to.

@@ -86,15 +86,11 @@ DECLARE
 	made tokenbill.account;
 BEGIN
 	PERFORM tokenbill.check_text('account', create_account.account, 128);
-	PERFORM tokenbill.check_text('currency', create_account.currency, 16);
+	PERFORM tokenbill.check_currency(create_account.currency);
 	PERFORM tokenbill.check_metadata('metadata', create_account.metadata);
 	IF create_account.account = '*' THEN
 		PERFORM tokenbill.refuse('22023', 'account "*" is reserved', '{"argument": "account"}',
 			'"*" stands for the list price in tokenbill.price; choose another name.');
-	END IF;
-	IF create_account.currency !~ '^[A-Z0-9_]+$' THEN
-		PERFORM tokenbill.refuse('22023', 'currency must be upper-case letters, digits or underscores',
-			jsonb_build_object('argument', 'currency'), 'Use an ISO 4217 code such as USD, or a unit of your own such as CREDITS.');
 	END IF;
 	IF create_account.credit_limit IS NULL OR create_account.credit_limit <> 0 THEN
 		PERFORM tokenbill.check_amount('credit_limit', create_account.credit_limit);

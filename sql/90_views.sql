@@ -222,6 +222,88 @@ COMMENT ON COLUMN tokenbill.trial_balance.currency IS 'Currency of the account, 
 COMMENT ON COLUMN tokenbill.trial_balance.ledger_account IS 'customers, or the contra account of the lines: revenue, cash:<gateway>, grant, hold ...';
 COMMENT ON COLUMN tokenbill.trial_balance.amount IS 'Credits positive, debits negative: what is owed to customers and earned stands against the cash that came in';
 
+/*
+ * The rate of burning is that of the last day before the newest balance, or of
+ * the last three checks, whichever is longer; too short a stretch tells none.
+ */
+CREATE VIEW tokenbill.provider_balances WITH (security_barrier) AS
+SELECT p.provider, COALESCE(b.currency, p.currency) AS currency, b.balance, p.low_balance,
+	CASE WHEN NOT p.enabled THEN 'disabled'
+		WHEN b.balance IS NULL THEN 'unknown'
+		WHEN b.balance OPERATOR(pg_catalog.<=) p.low_balance THEN 'low'
+		WHEN s.stale THEN 'stale'
+		ELSE 'ok' END AS status,
+	s.stale, b.error, b.checked_at, a.age, b.error_since, b.error_at, COALESCE(b.failures, 0) AS failures,
+	r.burn_per_hour, e.empty_at, CASE WHEN e.empty_at IS NOT NULL THEN GREATEST(e.empty_at OPERATOR(pg_catalog.-) a.now, '0') END AS empty_in,
+	p.preset, p.check_every, p.enabled
+FROM tokenbill.provider p
+LEFT JOIN tokenbill.provider_balance b ON b.provider OPERATOR(pg_catalog.=) p.provider
+CROSS JOIN LATERAL (
+	SELECT c.now, GREATEST(c.now OPERATOR(pg_catalog.-) COALESCE(b.checked_at, p.created_at), '0') AS age
+	FROM (SELECT tokenbill.clock() AS now) c
+) a
+CROSS JOIN LATERAL (
+	SELECT p.enabled AND (b.error IS NOT NULL
+		OR a.age OPERATOR(pg_catalog.>) (p.check_every OPERATOR(pg_catalog.*) 3::pg_catalog.float8)) AS stale
+) s
+LEFT JOIN LATERAL (
+	SELECT l.burned OPERATOR(pg_catalog.-) f.burned AS burned, l.burn_seconds OPERATOR(pg_catalog.-) f.burn_seconds AS seconds
+	FROM tokenbill.provider_balance_history l
+	CROSS JOIN LATERAL (
+		SELECT h.burned, h.burn_seconds
+		FROM tokenbill.provider_balance_history h
+		WHERE h.provider OPERATOR(pg_catalog.=) l.provider AND h.currency OPERATOR(pg_catalog.=) l.currency AND h.balance IS NOT NULL
+			AND h.checked_at OPERATOR(pg_catalog.>=) (l.checked_at OPERATOR(pg_catalog.-)
+				GREATEST('1 day', p.check_every OPERATOR(pg_catalog.*) 3::pg_catalog.float8))
+		ORDER BY h.checked_at USING OPERATOR(pg_catalog.<) LIMIT 1
+	) f
+	WHERE l.provider OPERATOR(pg_catalog.=) b.provider AND l.currency OPERATOR(pg_catalog.=) b.currency
+		AND l.checked_at OPERATOR(pg_catalog.=) b.checked_at
+) w ON true
+CROSS JOIN LATERAL (
+	SELECT CASE WHEN w.seconds OPERATOR(pg_catalog.*) 2 OPERATOR(pg_catalog.>=) EXTRACT(epoch FROM p.check_every)
+		THEN pg_catalog.trim_scale(pg_catalog.round((w.burned OPERATOR(pg_catalog.*) 3600) OPERATOR(pg_catalog./) w.seconds, 12)) END AS burn_per_hour
+) r
+CROSS JOIN LATERAL (
+	SELECT CASE WHEN b.balance OPERATOR(pg_catalog.<=) 0 THEN b.checked_at
+		WHEN b.balance OPERATOR(pg_catalog.<) (r.burn_per_hour OPERATOR(pg_catalog.*) 100000)
+		THEN b.checked_at OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs =>
+			pg_catalog.round((b.balance OPERATOR(pg_catalog.*) 3600) OPERATOR(pg_catalog./) r.burn_per_hour)::pg_catalog.float8)
+		END AS empty_at
+) e
+WHERE tokenbill.visible('');
+COMMENT ON VIEW tokenbill.provider_balances IS 'What every provider still holds, a row a currency, and for how long; none for a tenant';
+COMMENT ON COLUMN tokenbill.provider_balances.provider IS 'Name of the provider';
+COMMENT ON COLUMN tokenbill.provider_balances.currency IS 'Currency of the balance';
+COMMENT ON COLUMN tokenbill.provider_balances.balance IS 'The newest good balance; null: there was none';
+COMMENT ON COLUMN tokenbill.provider_balances.low_balance IS 'A balance at or below it is low';
+COMMENT ON COLUMN tokenbill.provider_balances.status IS 'disabled, unknown (no balance yet), low, stale or ok: the first that is true';
+COMMENT ON COLUMN tokenbill.provider_balances.stale IS 'The newest report failed, or there was none for three times check_every';
+COMMENT ON COLUMN tokenbill.provider_balances.error IS 'Why the newest report failed; null: it did not';
+COMMENT ON COLUMN tokenbill.provider_balances.checked_at IS 'What moment the balance is from';
+COMMENT ON COLUMN tokenbill.provider_balances.age IS 'Time since then; without a balance since the provider was added';
+COMMENT ON COLUMN tokenbill.provider_balances.error_since IS 'First failed report after the balance';
+COMMENT ON COLUMN tokenbill.provider_balances.error_at IS 'Newest failed report after the balance';
+COMMENT ON COLUMN tokenbill.provider_balances.failures IS 'Failed reports after the balance';
+COMMENT ON COLUMN tokenbill.provider_balances.burn_per_hour IS 'By how much the balance fell in an hour, over the last day or three checks, top-ups left out; null: too few reports';
+COMMENT ON COLUMN tokenbill.provider_balances.empty_at IS 'When nothing is left if it goes on like that; null: unknown, or further off than eleven years';
+COMMENT ON COLUMN tokenbill.provider_balances.empty_in IS 'Time until then';
+COMMENT ON COLUMN tokenbill.provider_balances.preset IS 'Where the balance comes from; manual: somebody reports it';
+COMMENT ON COLUMN tokenbill.provider_balances.check_every IS 'How often a report is expected';
+COMMENT ON COLUMN tokenbill.provider_balances.enabled IS 'Whether it is watched';
+
+CREATE VIEW tokenbill.provider_history WITH (security_barrier) AS
+SELECT h.provider, h.currency, h.checked_at, h.balance, h.error, h.created_at
+FROM tokenbill.provider_balance_history h
+WHERE tokenbill.visible('');
+COMMENT ON VIEW tokenbill.provider_history IS 'Every report of a provider''s balance, for as long as it is kept; none for a tenant';
+COMMENT ON COLUMN tokenbill.provider_history.provider IS 'Name of the provider';
+COMMENT ON COLUMN tokenbill.provider_history.currency IS 'Currency of the balance';
+COMMENT ON COLUMN tokenbill.provider_history.checked_at IS 'What moment the report is from';
+COMMENT ON COLUMN tokenbill.provider_history.balance IS 'The balance then; null: the report failed';
+COMMENT ON COLUMN tokenbill.provider_history.error IS 'Why it failed';
+COMMENT ON COLUMN tokenbill.provider_history.created_at IS 'When the report came in';
+
 CREATE VIEW tokenbill.metrics WITH (security_barrier) AS
 SELECT m.name, m.labels, m.value, m.type, m.help
 FROM (
@@ -259,6 +341,19 @@ FROM (
 	UNION ALL
 	SELECT 'tokenbill_ledger_months', '{}', pg_catalog.count(*)::pg_catalog.numeric, 'gauge', 'Partitions of the ledger'
 	FROM pg_catalog.pg_inherits i WHERE i.inhparent OPERATOR(pg_catalog.=) 'tokenbill.ledger'::pg_catalog.regclass
+	UNION ALL
+	SELECT g.name, pg_catalog.jsonb_build_object('provider', b.provider, 'currency', b.currency), g.value, 'gauge', g.help
+	FROM tokenbill.provider_balances b
+	CROSS JOIN LATERAL (VALUES
+		('tokenbill_provider_balance', b.balance, 'What the provider still holds, as last reported'),
+		('tokenbill_provider_low_balance', b.low_balance, 'What is low for the provider'),
+		('tokenbill_provider_stale', CASE WHEN b.stale THEN 1 ELSE 0 END, '1 if the newest report failed or is overdue'),
+		('tokenbill_provider_age_seconds', EXTRACT(epoch FROM b.age), 'Age of the provider''s balance'),
+		('tokenbill_provider_failures', b.failures, 'Failed reports since the balance'),
+		('tokenbill_provider_burn_per_hour', b.burn_per_hour, 'By how much the balance falls in an hour'),
+		('tokenbill_provider_empty_in_seconds', EXTRACT(epoch FROM b.empty_in), 'Time until nothing is left at that rate')
+	) g (name, value, help)
+	WHERE b.enabled AND g.value IS NOT NULL
 ) m;
 COMMENT ON VIEW tokenbill.metrics IS 'Gauges of this database, a row each, named as Prometheus names them';
 COMMENT ON COLUMN tokenbill.metrics.name IS 'Name of the metric';

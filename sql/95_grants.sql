@@ -47,6 +47,7 @@ GRANT EXECUTE ON FUNCTION
 	tokenbill.set_cost(text, text, numeric, numeric, timestamptz, text, text, text, jsonb),
 	tokenbill.set_price_group(text, text),
 	tokenbill.set_meter(text, text, text, text),
+	tokenbill.record_provider_balance(text, numeric, text, timestamptz, text),
 	tokenbill.set_spend_limit(text, numeric, text, text, jsonb, text, text, text),
 	tokenbill.set_rate_limit(text, text, numeric, text, text, jsonb, text, text, text),
 	tokenbill.drop_limit(text, text),
@@ -67,10 +68,10 @@ TO tokenbill_app, tokenbill_billing;
 
 /* finance and monitoring: all views, and the proof */
 GRANT SELECT ON tokenbill.balances, tokenbill.statement, tokenbill.holds, tokenbill.credits, tokenbill.recharge_orders, tokenbill.prices,
-	tokenbill.burn_orders, tokenbill.usage_daily, tokenbill.trial_balance, tokenbill.metrics TO tokenbill_reader;
+	tokenbill.burn_orders, tokenbill.usage_daily, tokenbill.trial_balance, tokenbill.provider_balances, tokenbill.provider_history, tokenbill.metrics TO tokenbill_reader;
 GRANT EXECUTE ON FUNCTION tokenbill.verify_ledger(text), tokenbill.balance_at(text, timestamptz), tokenbill.explain_burn(text, numeric, text) TO tokenbill_reader;
 
-/* administration: the state of accounts, tenants, months */
+/* administration: the state of accounts, providers, tenants, months */
 GRANT EXECUTE ON FUNCTION
 	tokenbill.set_account_status(text, text),
 	tokenbill.set_credit_limit(text, numeric),
@@ -82,6 +83,10 @@ GRANT EXECUTE ON FUNCTION
 	tokenbill.make_ledger_months(integer),
 	tokenbill.seal_ledger_month(date),
 	tokenbill.drop_ledger_month(date),
+	tokenbill.add_provider(text, text, text, text, interval, numeric, text, interval),
+	tokenbill.set_provider(text, interval, numeric, boolean, text, interval, boolean),
+	tokenbill.drop_provider(text),
+	tokenbill.expire_provider_history(text, integer),
 	tokenbill.map_tenant(name, text),
 	tokenbill.unmap_tenant(name)
 TO tokenbill_admin;

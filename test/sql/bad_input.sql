@@ -3,11 +3,11 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(1072);
+SELECT plan(1179);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('a'), tokenbill.recharge('a', 1000, 'B-1'), tokenbill.set_price('llm', 'input_tokens', 1, 1000000), tokenbill.set_price('llm', 'tokens', 1, 1000000),
 	tokenbill.set_price('llm', 'seconds', 1), tokenbill.charge_amount('a', 5, 'c'), tokenbill.hold('a', 5, 'h'), tokenbill.create_account('rich'),
-	tokenbill.hold('a', 1, 'done'), tokenbill.capture('a', 'done', usage => '{"tokens": 1}', service => 'llm'), tokenbill.charge('a', 'llm', '{"tokens": 1}', 'done 2') \g /dev/null
+	tokenbill.add_provider('prov', 'manual'), tokenbill.hold('a', 1, 'done'), tokenbill.capture('a', 'done', usage => '{"tokens": 1}', service => 'llm'), tokenbill.charge('a', 'llm', '{"tokens": 1}', 'done 2') \g /dev/null
 
 -- Calls that would go through, argument by argument: what kind of value it takes.
 -- A ? after the kind: it may be null.
@@ -60,12 +60,19 @@ INSERT INTO argument VALUES
 	('token_result', 'account', 'text', '''a'''), ('token_result', 'token', 'text', '''tbt_x'''),
 	('balance_at', 'account', 'text', '''a'''), ('balance_at', 'at', 'time', '''2026-01-01'''),
 	('verify_ledger', 'account', 'text?', '''a'''), ('expire_holds', 'account', 'text?', '''a'''), ('expire_holds', 'max', 'boolean', '1'),
-	('make_ledger_month', 'at', 'time', '''2026-01-01'''), ('map_tenant', 'account', 'text', '''a'''), ('map_tenant', 'login', 'role', 'current_user');
+	('make_ledger_month', 'at', 'time', '''2026-01-01'''), ('map_tenant', 'account', 'text', '''a'''), ('map_tenant', 'login', 'role', 'current_user'),
+	('add_provider', 'provider', 'text', '''new'''), ('add_provider', 'preset', 'text', '''manual'''), ('add_provider', 'check_every', 'ttl', '''1 min'''), ('add_provider', 'low_balance', 'signed?', '1'),
+	('add_provider', 'currency', 'text', '''USD'''), ('add_provider', 'keep_history', 'ttl', '''7 days'''),
+	('set_provider', 'provider', 'text', '''prov'''), ('set_provider', 'check_every', 'ttl?', '''1 min'''), ('set_provider', 'low_balance', 'signed?', '1'), ('set_provider', 'currency', 'text?', '''USD'''),
+	('set_provider', 'keep_history', 'ttl?', '''7 days'''), ('set_provider', 'never_low', 'boolean', 'false'), ('drop_provider', 'provider', 'text', '''prov'''),
+	('record_provider_balance', 'provider', 'text', '''prov'''), ('record_provider_balance', 'balance', 'signed?', '1'), ('record_provider_balance', 'currency', 'text?', '''USD'''),
+	('record_provider_balance', 'checked_at', 'time?', '''2026-03-01 12:00:00+00'''), ('expire_provider_history', 'provider', 'text?', '''prov'''), ('expire_provider_history', 'max', 'boolean', '1');
 SELECT is_empty($$SELECT proname, a FROM (SELECT proname, unnest(proargnames[1:pronargs]) AS a FROM pg_proc WHERE pronamespace = 'tokenbill'::regnamespace
 		AND has_function_privilege('tokenbill_admin', oid, 'EXECUTE')) f
 	WHERE (proname, a) NOT IN (SELECT function, argument FROM argument)
 		AND (proname, a) NOT IN (('visible', 'account'), ('charge_batch', 'requests'), ('hold', 'usage'), ('capture', 'usage'), ('recharge', 'gateway'),
 			('create_account', 'credit_limit'), ('create_account', 'sandbox'), ('set_account_policy', 'tokens_only'), ('set_price', 'tiers'), ('set_cost', 'tiers'), ('count_characters', 'text'), ('count_graphemes', 'text'), ('count_words', 'text'),
+			('add_provider', 'base_url'), ('add_provider', 'secret'), ('set_provider', 'enabled'), ('record_provider_balance', 'error'),
 			('make_ledger_months', 'ahead'), ('seal_ledger_month', 'month'), ('drop_ledger_month', 'month'), ('unmap_tenant', 'login'))$$, 'no argument is forgotten');
 
 CREATE TEMP TABLE bad (kind text, value text, sqlstate text, what text);
@@ -81,6 +88,8 @@ INSERT INTO bad VALUES
 	('amount', '1e-31', '22003', 'of 31 decimals'), ('amount', '1e100000', '22003', 'of 100,000 digits'),
 	('limit', '-1', '22023', 'negative'), ('limit', '''NaN''', '22003', 'NaN'), ('limit', '''Infinity''', '22003', 'Infinity'), ('limit', '1e18', '22003', '10^18'),
 	('limit', 'repeat(''9'', 1000)::numeric', '22003', 'of 1000 digits'), ('limit', '1e-31', '22003', 'of 31 decimals'),
+	('signed', '''NaN''', '22003', 'NaN'), ('signed', '''Infinity''', '22003', 'Infinity'), ('signed', '''-Infinity''', '22003', '-Infinity'), ('signed', '1e18', '22003', '10^18'), ('signed', '-1e18', '22003', '-10^18'),
+	('signed', '1e-31', '22003', 'of 31 decimals'), ('signed', '1e100000', '22003', 'of 100,000 digits'),
 	('tokens', '-1', '22023', 'negative'), ('tokens', '1000000000000000', '22003', '10^15'), ('tokens', '9223372036854775807', '22003', 'the largest bigint'),
 	('usage', '''[]''', '22023', 'an array'), ('usage', '''5''', '22023', 'a number'), ('usage', '''"text"''', '22023', 'a string'), ('usage', '''null''', '22023', 'JSON null'),
 	('usage', '''true''', '22023', 'a boolean'), ('usage', '''{}''', '22023', 'empty'), ('usage', '''{"input_tokens": -1}''', '22023', 'with a negative count'),

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(385);
+SELECT plan(450);
 -- the harness looks in pg_temp last; the victims are called with it first
 SET LOCAL search_path = pg_catalog, public, pg_temp;
 CREATE ROLE sp_admin LOGIN IN ROLE tokenbill_admin;
@@ -93,13 +93,17 @@ INSERT INTO victim (call) VALUES
 	($$tokenbill.issue_token('sp@')$$), ($$tokenbill.balance_at('sp@', '2026-03-01')$$), ($$tokenbill.verify_ledger('sp@')$$), ($$tokenbill.make_ledger_month('200@-01-01')$$), ($$tokenbill.make_ledger_months(1)$$),
 	($$tokenbill.seal_ledger_month('200@-01-01')$$), ($$tokenbill.drop_ledger_month('200@-01-01')$$), ($$tokenbill.map_tenant('sp_admin', 'sp@')$$), ($$tokenbill.unmap_tenant('sp_admin')$$), ($$tokenbill.visible('sp@')$$), ($$tokenbill.clock()$$),
 	($$tokenbill.normalize_usage('{"prompt_tokens": 5, "total_tokens": 5}')$$), ($$tokenbill.describe_usage('{"promptTokenCount": 5, "totalTokenCount": 5}')$$),
+	($$tokenbill.add_provider('sp@', 'manual', low_balance => 5)$$), ($$tokenbill.set_provider('sp@', check_every => '1 minute', keep_history => '1 day')$$), ($$tokenbill.record_provider_balance('sp@', 7, checked_at => '2026-03-01 11:00+00')$$),
+	($$tokenbill.record_provider_balance('sp@', 5, checked_at => '2026-03-01 11:59+00')$$), ($$tokenbill.record_provider_balance('sp@', 6, checked_at => '2026-03-01 11:30+00')$$), ($$tokenbill.record_provider_balance('sp@', NULL, error => 'down')$$),
+	($$tokenbill.expire_provider_history()$$), ($$tokenbill.provider_balances$$), ($$tokenbill.provider_history$$), ($$tokenbill.drop_provider('sp@')$$),
 	($$tokenbill.balances$$), ($$tokenbill.statement$$), ($$tokenbill.holds$$), ($$tokenbill.recharge_orders$$), ($$tokenbill.prices$$), ($$tokenbill.usage_daily$$), ($$tokenbill.trial_balance$$), ($$tokenbill.metrics$$);
 INSERT INTO victim (call, sqlstate) VALUES
 	($$tokenbill.charge_amount('sp@', 5000, 'x')$$, 'PT402'), ($$tokenbill.charge_amount('nobody', 1, 'x')$$, 'PT404'), ($$tokenbill.charge_amount('sp@', 6, 'c3')$$, 'PT409'), ($$tokenbill.charge_amount('sp@', 1, 'tbt_x')$$, 'PT409'),
 	($$tokenbill.charge_amount('sp@', 1, '4111111111111111')$$, '22023'), ($$tokenbill.charge('sp@', 'none', '{"tokens": 5}', 'x')$$, 'PT404'), ($$tokenbill.capture('sp@', 'h1', amount => 7)$$, 'PT409'), ($$tokenbill.capture('sp@', 'none')$$, 'PT404'),
 	($$tokenbill.refund('sp@', 'c3', 'r3', 1)$$, 'PT409'), ($$tokenbill.recharge('sp@', 101, 'sp-order-@')$$, 'PT409'), ($$tokenbill.create_account('sp@')$$, 'PT409'), ($$tokenbill.create_account('x', 'usd')$$, '22023'),
 	($$tokenbill.set_price('sp-llm', 'tokens', 1, 3)$$, '22023'), ($$tokenbill.token_result('sp@', 'tbt_x')$$, 'PT404'), ($$tokenbill.balance_at('nobody', '2026-03-01')$$, 'PT404'), ($$tokenbill.drop_ledger_month('2090-01-01')$$, 'PT409'),
-	($$tokenbill.map_tenant('nobody', 'sp@')$$, '42704'), ($$tokenbill.set_credit_limit('nobody', 1)$$, 'PT404');
+	($$tokenbill.map_tenant('nobody', 'sp@')$$, '42704'), ($$tokenbill.set_credit_limit('nobody', 1)$$, 'PT404'),
+	($$tokenbill.add_provider('x', 'x')$$, '0A000'), ($$tokenbill.record_provider_balance('nobody', 1)$$, 'PT404'), ($$tokenbill.record_provider_balance('nobody', 'NaN')$$, '22003');
 -- "AS r" and a whole-row reference only: nothing of the statement itself needs an operator or a function
 SELECT is(e.sqlstate || ' ' || coalesce(e.message, ''), v.sqlstate || ' ' || CASE v.sqlstate WHEN '00000' THEN '' ELSE e.message END, format('round %s: %s', n, replace(split_part(call, '(', 1), 'tokenbill.', '')))
 FROM (SELECT * FROM round, victim ORDER BY n, i) v, LATERAL pg_temp.error_of(format('SELECT * FROM %s AS r', replace(call, '@', n::text)), who, path => path) e;

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(96);
+SELECT plan(98);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 CREATE ROLE tt_tenant LOGIN IN ROLE tokenbill_app, tokenbill_billing, tokenbill_reader;
 CREATE ROLE tt_ops LOGIN IN ROLE tokenbill_app, tokenbill_billing, tokenbill_reader;
@@ -45,7 +45,7 @@ CREATE FUNCTION tt.leak(text, text) RETURNS boolean LANGUAGE plpgsql COST 0.0001
 CREATE OPERATOR tt.<<<< (LEFTARG = text, RIGHTARG = text, FUNCTION = tt.leak);
 RESET SESSION AUTHORIZATION;
 SELECT isnt(pg_temp.rows_as(format('SELECT count(*) FROM tokenbill.%I v WHERE tt.leak(v::text)', view), 'tt_tenant'), NULL, 'leaky function on ' || view)
-FROM unnest('{balances,statement,holds,recharge_orders,prices,usage_daily,trial_balance,metrics}'::text[]) view;
+FROM unnest('{balances,statement,holds,recharge_orders,prices,usage_daily,trial_balance,provider_balances,provider_history,metrics}'::text[]) view;
 SELECT isnt(pg_temp.rows_as(query, 'tt_tenant'), NULL, query) FROM (VALUES
 	('SELECT count(*) FROM tokenbill.statement WHERE tt.leak(idempotency_key) AND tt.leak(metadata) AND account = ''theirs'''),
 	('SELECT count(*) FROM tokenbill.balances WHERE account OPERATOR(tt.<<<<) ''x'' OR tt.leak(balance)'),

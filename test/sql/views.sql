@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(41);
+SELECT plan(43);
 
 -- Columns the contract promises, in any order, more are welcome
 CREATE TEMP TABLE promised (view text, columns text[]);
@@ -15,6 +15,7 @@ INSERT INTO promised VALUES
 	('prices', '{service,meter,account,unit_price,per,valid_from}'),
 	('usage_daily', '{day,account,service,meter,quantity,amount}'),
 	('trial_balance', '{currency,ledger_account,amount}'),
+	('provider_balances', '{provider,currency,balance,low_balance,status,stale,error,checked_at}'),
 	('metrics', '{name,labels,value,type,help}');
 SELECT is_empty(format('SELECT unnest(%L::text[]) EXCEPT SELECT attname FROM pg_attribute WHERE attrelid = %L::regclass AND attnum > 0', columns, 'tokenbill.' || view),
 	view || ' has its columns') FROM promised;

@@ -30,6 +30,10 @@ $client->value($_) foreach (
 	"SELECT tokenbill.set_price('gpt', 'tokens', 0.0000015)",
 	"SELECT tokenbill.set_price('gpt', 'tokens', 0.000001, account => 'bob')",
 	"SELECT tokenbill.set_price('gpt', 'tokens', 0.000003, valid_from => '2026-05-01')",
+	"SELECT tokenbill.add_provider('upstream', 'manual', check_every => '1 hour', low_balance => 12.5, keep_history => '300 days')",
+	"SELECT tokenbill.record_provider_balance('upstream', 20.000000000000000001, checked_at => '2026-01-10 10:00:00+00')",
+	"SELECT tokenbill.record_provider_balance('upstream', 18, checked_at => '2026-01-10 11:00:00+00')",
+	"SELECT tokenbill.record_provider_balance('upstream', NULL, error => 'HTTP 502')",
 	"SELECT tokenbill.map_tenant('tb_tenant', 'ann')",
 	"SELECT tokenbill.map_tenant('Odd \"tenant', 'bob')",);
 my $number = 0;
@@ -58,7 +62,7 @@ $client->close;
 $server->sound('before the dump');
 
 # Everything there is, in an order of its own
-my @tables = qw(account ledger month_closing month_total hold price recharge_order charge_refund issued_token tenant);
+my @tables = qw(account ledger month_closing month_total hold price recharge_order charge_refund issued_token tenant provider provider_balance provider_balance_history);
 my $contents = join(" UNION ALL ", map { "SELECT '$_', x::text FROM tokenbill.$_ x" } @tables);
 $contents = "SELECT * FROM ($contents) c ORDER BY 1, 2";
 my $objects = <<'SQL';
@@ -112,6 +116,9 @@ sub like_the_original
 	is($c->value("SELECT kind FROM tokenbill.charge_amount('ann', 0.01, \$1)", $unused), 'charge', "$how: an issued token is good");
 	is($c->sqlstate("SELECT tokenbill.charge_amount('ann', 0.01, \$1)", $used), 'PT409', "$how: a used one is not");
 	is($c->value("SELECT balance FROM tokenbill.token_result('ann', \$1)", $used) ne '', 1, "$how: its result is known");
+	is(join(' ', map { $_->{status} . ' ' . $_->{balance} . ' ' . $_->{error} . ' ' . $_->{burn_per_hour} } $c->row("SELECT status, balance, error, round(burn_per_hour, 3) AS burn_per_hour FROM tokenbill.provider_balances")),
+		'stale 18 HTTP 502 2.000', "$how: what a provider held is remembered");
+	is($c->value("SELECT balance FROM tokenbill.record_provider_balance('upstream', 16)"), 16, "$how: and goes on being reported");
 	at($c, '2026-05-02 12:00:00+00');
 	ok(equal_decimals($c->value("SELECT price FROM tokenbill.charge('ann', 'gpt', '{\"tokens\": 1000000}', 'may')"), 3), "$how: the price of May is used");
 	at($c, '2026-09-02 12:00:00+00');

@@ -176,10 +176,16 @@ SQL
 		'SELECT tokenbill.expire_holds()',
 		'SELECT tokenbill.make_ledger_months(2)',
 		"SELECT tokenbill.balance_at('ann', tokenbill.clock())",
+		"SELECT tokenbill.add_provider('upstream', 'manual')",
+		"SELECT tokenbill.set_provider('upstream', low_balance => 5)",
+		"SELECT tokenbill.record_provider_balance('upstream', 7)",
+		"SELECT tokenbill.record_provider_balance('upstream', NULL, error => 'down')",
+		'SELECT tokenbill.expire_provider_history()',
+		"SELECT tokenbill.drop_provider('upstream')",
 		"SELECT tokenbill.map_tenant('mallory', 'ann')",
 		"SELECT tokenbill.unmap_tenant('mallory')",
 		'SELECT * FROM tokenbill.verify_ledger()',
-		map { "SELECT * FROM tokenbill.$_" } qw(balances statement holds recharge_orders prices usage_daily trial_balance metrics));
+		map { "SELECT * FROM tokenbill.$_" } qw(balances statement holds recharge_orders prices usage_daily trial_balance provider_balances provider_history metrics));
 	foreach my $call (@calls)
 	{
 		$c->rows($call);
