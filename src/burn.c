@@ -179,7 +179,7 @@ plain_free(const Account *account)
  *		Who may pay for a service, in order: the credits that are good for it, and
  *		the plain balance, which stands there as a credit without a key.
  */
-Credit **
+Credit	  **
 tb_payers(const Account *account, const text *service, int *n)
 {
 	const CreditList *list = account->open_credits;

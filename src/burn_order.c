@@ -114,6 +114,7 @@ static const struct
 	const char *word;
 	Compare		compare;
 }			words[] =
+
 {
 	{"priority", by_priority},
 	{"expiry", by_expiry},

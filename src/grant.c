@@ -84,7 +84,10 @@ follow_grant(Movement *movement, Account *account)
 	nulls[9] = grant->expires ? ' ' : 'n';
 	values[10] = TimestampTzGetDatum(line->created_at);
 
-	/* a key may be used again when its window is over; a credit's name may not */
+	/*
+	 * a key may be used again when its window is over; a credit's name may
+	 * not
+	 */
 	if (tb_run(&query, values, nulls) != 1)
 		tb_raise(tb_refusal(TB_CONFLICT,
 							tb_json("account:t credit_key:t", line->account,

@@ -185,12 +185,14 @@ member_jsonb(Jsonb *object, const char *name)
 
 /*
  * What lines keep beside the arguments: what a sandbox account did not pay, what had
- * no price then, and which credits have paid or been paid back.
+ * no price then, which line was refunded, and which credits have paid or been paid
+ * back.
  */
 static bool
 is_outcome(const char *name)
 {
 	return strcmp(name, "price") == 0 || strcmp(name, "unpriced") == 0 ||
+		strcmp(name, "charge_seq") == 0 ||
 		strcmp(name, "burned") == 0 || strcmp(name, "returned") == 0;
 }
 

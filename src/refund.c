@@ -54,6 +54,7 @@ judge_refund(Movement *movement, Account *account)
 	Numeric		before;
 	Numeric		left;
 	Numeric		amount;
+	JsonbValue	seq;
 
 	if (refusal != NULL)
 		return refusal;
@@ -92,6 +93,9 @@ judge_refund(Movement *movement, Account *account)
 	line->service = charge.line.service;
 	line->amount = amount;
 	line->contra = charge.line.contra;
+	seq.type = jbvNumeric;
+	seq.val.numeric = int64_to_numeric(charge.line.seq);
+	tb_keep_in_request(line, "charge_seq", &seq);
 	tb_return(line, account, &charge.line, before, amount);
 	if (account->sandbox)
 		tb_sandbox_price(line, amount);

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(38);
+SELECT plan(42);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('r'), tokenbill.create_account('s'), tokenbill.recharge('r', 100, 'R-r'), tokenbill.recharge('s', 100, 'R-s') \g /dev/null
 SELECT tokenbill.set_price('llm', 'input_tokens', 2, 1000000), tokenbill.charge_amount('r', 10, 'c1'), tokenbill.charge_amount('r', 20, 'c2'),
@@ -70,6 +70,18 @@ SELECT tokenbill.refund('r', 'c8', 'r-undone', 8) \g /dev/null
 ROLLBACK TO before;
 SELECT is(amount, 8::numeric, 'rolled back, it may be asked again') FROM tokenbill.refund('r', 'c8', 'r-done');
 SELECT is_empty('SELECT * FROM tokenbill.verify_ledger()', 'all of it is sound');
+
+-- A key used again after its window: each charge has its own refunds, and proof of them
+SELECT tokenbill.create_account('twice'), tokenbill.recharge('twice', 100, 'R-twice'), tokenbill.charge_amount('twice', 5, 'again'), tokenbill.refund('twice', 'again', 'back 1', 3) \g /dev/null
+SET LOCAL tokenbill.clock = '2026-10-01 00:00:00+00';
+SELECT is(replayed, false, 'a key used again when it is forgotten') FROM tokenbill.charge_amount('twice', 6, 'again');
+SELECT is(amount, 6::numeric, 'is all refundable') FROM tokenbill.refund('twice', 'again', 'back 2');
+SELECT is_empty($$SELECT * FROM tokenbill.verify_ledger('twice')$$, 'both are sound');
+SET LOCAL session_replication_role = replica;
+UPDATE tokenbill.charge_refund SET refunded = refunded + CASE refunded WHEN 3 THEN 1 ELSE -1 END WHERE account = 'twice';
+SET LOCAL session_replication_role = origin;
+SELECT results_eq($$SELECT problem, (detail ->> 'charge_seq')::int, detail ->> 'expected', detail ->> 'found' FROM tokenbill.verify_ledger('twice') ORDER BY 2$$,
+	$$VALUES ('refund', 2, '3', '4'), ('refund', 4, '6', '5')$$, 'what was moved from one to the other is found');
 
 SELECT * FROM finish();
 ROLLBACK;
