@@ -162,7 +162,8 @@ move_at_once(Movement *movement, Receipt *receipt)
  *		Carry out a movement, or replay it, or say why not.  Needs SPI.
  *
  * Locks the account until the transaction ends.  When there is too little to
- * spend, or a limit is reached, the account's holds whose time has run out are expired first.
+ * spend, or a limit is reached, the account's holds whose time has run out are
+ * expired first.
  */
 Refusal *
 tb_move(Movement *movement, Receipt *receipt)

@@ -1,8 +1,5 @@
 # A real PostgREST in front: each kind of refusal becomes its HTTP status, with
 # code, message, details and hint in the body, and a tenant is a tenant.
-#
-# Nothing in tokenbill raises PT429 yet, so a function of the test's own raises
-# it, through tokenbill.refuse(), as a spend limit would.
 use strict;
 use warnings;
 use FindBin;
@@ -39,20 +36,16 @@ $direct->rows($_) foreach (
 	"SELECT tokenbill.set_account_status('cold', 'frozen')",
 	"SELECT tokenbill.set_price('gpt', 'tokens', 0.001)",
 	"SELECT tokenbill.map_tenant('web_ann', 'ann')",
-	'CREATE SCHEMA test_limits',
-	'GRANT USAGE ON SCHEMA test_limits TO web_app',
-	q{CREATE FUNCTION test_limits.limited(account text) RETURNS void LANGUAGE sql SECURITY DEFINER AS $$
-		SELECT tokenbill.refuse('PT429', 'spend limit reached',
-			jsonb_build_object('scope', 'account', 'limit', 5, 'spent', 5, 'resets_at', '2026-04-01T00:00:00+00:00'), 'Try again after resets_at.') $$},
-	'REVOKE ALL ON FUNCTION test_limits.limited(text) FROM PUBLIC',
-	'GRANT EXECUTE ON FUNCTION test_limits.limited(text) TO web_app',);
+	"SELECT tokenbill.create_account('lim', credit_limit => 100)",
+	"SELECT tokenbill.set_spend_limit('lim', 5, '365 days')",
+	q{SELECT tokenbill.set_rate_limit('lim', 'requests', 1, '365 days', tag => '{"team": "red"}')});
 
 my $port = PostgreSQL::Test::Cluster::get_free_port();
 my $dir = $server->basedir . '/postgrest';
 mkdir $dir or die "mkdir $dir: $!";
 append_to_file("$dir/postgrest.conf", <<"CONF");
 db-uri = "postgresql:///postgres?host=@{[ $server->host ]}&port=@{[ $server->port ]}&user=web_login"
-db-schemas = "tokenbill, test_limits"
+db-schemas = "tokenbill"
 db-anon-role = "web_anon"
 db-pool = 4
 jwt-secret = "$secret"
@@ -94,7 +87,6 @@ sub request
 	my ($method, $path, %opt) = @_;
 	my %headers = ('Content-Type' => 'application/json');
 	$headers{Authorization} = 'Bearer ' . token($opt{role} || 'web_app') unless $opt{anonymous};
-	$headers{ $method eq 'GET' ? 'Accept-Profile' : 'Content-Profile' } = $opt{schema} if $opt{schema};
 	my $answer = $http->request($method, "$base$path", { headers => \%headers, ($opt{body} ? (content => encode_json($opt{body})) : ()) });
 	return ($answer->{status}, eval { decode_json($answer->{content}) } || $answer->{content});
 }
@@ -163,7 +155,25 @@ refused('a key in progress', 423, [qw(account idempotency_key)], 'charge_amount'
 $direct->query('ROLLBACK');
 ($status) = call('charge_amount', { account => 'ann', amount => 1, idempotency_key => 'busy', wait => JSON::PP::false });
 is($status, 200, 'when the other has rolled back it is 200');
-refused('a limit', 429, [qw(scope limit spent resets_at)], 'limited', { account => 'ann' }, schema => 'test_limits');
+
+# ---- 429
+($status) = call('charge_amount', { account => 'lim', amount => 4, idempotency_key => 'l1', metadata => { team => 'red' } });
+is($status, 200, 'below a limit it is 200');
+$detail = refused('a spend limit', 429, [qw(account name scope limit spent held required resets_at)], 'charge_amount', { account => 'lim', amount => 2, idempotency_key => 'l2' });
+is_deeply([ @{$detail}{qw(scope what)} ], [qw(account spend)], 'details say which');
+ok(equal_decimals($detail->{limit} - $detail->{spent}, 1), 'and what is left of it');
+like($detail->{resets_at}, qr/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d/, 'and when there will be room');
+$detail = refused('a rate limit', 429, [qw(account name scope tag limit spent resets_at)],
+	'charge', { account => 'lim', service => 'gpt', usage => { tokens => 1 }, idempotency_key => 'l3', metadata => { team => 'red' } });
+is($detail->{scope}, 'tag', 'details name the scope');
+refused('a hold over a limit', 429, [qw(limit spent)], 'hold', { account => 'lim', amount => 2, idempotency_key => 'l4' });
+($status, $body) = call('charge_batch', { requests => [ { account => 'lim', amount => 2, idempotency_key => 'l5' }, { account => 'lim', amount => 1, idempotency_key => 'l6' } ] });
+is($status, 200, 'a batch with a refusal is 200');
+is_deeply([ map { $_->{sqlstate} } @$body ], [ 'PT429', undef ], 'and has PT429 for the item');
+($status, $body) = request('GET', '/spend_limits?select=name,remaining&account=eq.lim');
+ok(equal_decimals($body->[0]{remaining}, 0), 'the view shows what is left');
+($status, $body) = request('GET', '/spend_limits', role => 'web_ann');
+is_deeply($body, [], 'a tenant sees no limit of another account');
 
 # ---- malformed
 ($status, $body) = call('charge', { %charge, usage => [1], idempotency_key => 'k4' });
@@ -188,7 +198,7 @@ refused('a tenant charging another account', 404, [qw(account)], 'charge', { %ch
 ($status) = call('charge', { %charge, idempotency_key => 'tenant' }, role => 'web_ann');
 is($status, 200, 'and its own is 200');
 ($status, $body) = request('GET', '/balances?select=account&order=account');
-is_deeply([ map { $_->{account} } @$body ], [qw(ann bob cold)], 'the next request, of another role, sees all');
+is_deeply([ map { $_->{account} } @$body ], [qw(ann bob cold lim)], 'the next request, of another role, sees all');
 
 $server->sound('after PostgREST');
 kill 'TERM', $postgrest;
