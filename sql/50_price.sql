@@ -54,7 +54,7 @@ ALTER TABLE tokenbill.price ENABLE ALWAYS TRIGGER forget_prices;
 
 /*
  * A cost is quantity * (unit_price / per), and is never rounded: so the quotient
- * must be a finite decimal, of at most 20 places.
+ * must be a finite decimal, of at most 30 places.
  */
 CREATE FUNCTION tokenbill.check_rate(unit_price numeric, per numeric) RETURNS void
 LANGUAGE plpgsql
@@ -65,8 +65,8 @@ BEGIN
 		PERFORM tokenbill.check_amount('unit_price', check_rate.unit_price);
 	END IF;
 	PERFORM tokenbill.check_amount('per', check_rate.per);
-	IF trunc(round(check_rate.unit_price, 40) / check_rate.per, 20) * check_rate.per <> check_rate.unit_price THEN
-		PERFORM tokenbill.refuse('22023', format('unit_price / per is not an exact decimal of at most 20 places: %s / %s',
+	IF trunc(round(check_rate.unit_price, 40) / check_rate.per, 30) * check_rate.per <> check_rate.unit_price THEN
+		PERFORM tokenbill.refuse('22023', format('unit_price / per is not an exact decimal of at most 30 places: %s / %s',
 				check_rate.unit_price, check_rate.per),
 			jsonb_build_object('argument', 'per', 'unit_price', check_rate.unit_price, 'per', check_rate.per),
 			'Use a per made of twos and fives, such as 1000000, or round the price of one unit yourself.');

@@ -44,6 +44,8 @@ GRANT EXECUTE ON FUNCTION
 	tokenbill.grant_credit(text, numeric, text, timestamptz, integer, text, jsonb, boolean, text, text[], timestamptz, numeric),
 	tokenbill.explain_burn(text, numeric, text),
 	tokenbill.set_price(text, text, numeric, numeric, text, timestamptz, text, text, text, text, jsonb),
+	tokenbill.import_prices(jsonb, numeric, boolean, numeric, timestamptz, text[]),
+	tokenbill.read_catalog(jsonb, numeric),
 	tokenbill.set_cost(text, text, numeric, numeric, timestamptz, text, text, text, jsonb),
 	tokenbill.set_price_group(text, text),
 	tokenbill.set_meter(text, text, text, text),
@@ -57,7 +59,7 @@ GRANT EXECUTE ON FUNCTION
 	tokenbill.quote(text, text, jsonb),
 	tokenbill.balance_at(text, timestamptz)
 TO tokenbill_billing;
-GRANT SELECT ON tokenbill.balances, tokenbill.statement, tokenbill.holds, tokenbill.credits, tokenbill.recharge_orders, tokenbill.prices TO tokenbill_billing;
+GRANT SELECT ON tokenbill.balances, tokenbill.statement, tokenbill.holds, tokenbill.credits, tokenbill.recharge_orders, tokenbill.prices, tokenbill.catalog_fields TO tokenbill_billing;
 
 /* counting what a text has touches nothing */
 GRANT EXECUTE ON FUNCTION
@@ -68,7 +70,7 @@ TO tokenbill_app, tokenbill_billing;
 
 /* finance and monitoring: all views, and the proof */
 GRANT SELECT ON tokenbill.balances, tokenbill.statement, tokenbill.holds, tokenbill.credits, tokenbill.recharge_orders, tokenbill.prices,
-	tokenbill.burn_orders, tokenbill.usage_daily, tokenbill.trial_balance, tokenbill.provider_balances, tokenbill.provider_history, tokenbill.metrics TO tokenbill_reader;
+	tokenbill.burn_orders, tokenbill.usage_daily, tokenbill.trial_balance, tokenbill.provider_balances, tokenbill.provider_history, tokenbill.metrics, tokenbill.catalog_fields TO tokenbill_reader;
 GRANT EXECUTE ON FUNCTION tokenbill.verify_ledger(text), tokenbill.balance_at(text, timestamptz), tokenbill.explain_burn(text, numeric, text) TO tokenbill_reader;
 
 /* administration: the state of accounts, providers, tenants, months */

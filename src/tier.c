@@ -45,7 +45,7 @@ tb_price_mode(const char *word)
  * tb_make_rate
  *		Fill in a rate, palloc'd in the current memory context.
  *
- * The quotient ends within 20 decimals; dividing at that scale therefore rounds
+ * The quotient ends within 30 decimals; dividing at that scale therefore rounds
  * nothing.
  */
 void
@@ -56,7 +56,7 @@ tb_make_rate(Rate *rate, Numeric unit_price, Numeric per)
 	value = DirectFunctionCall2(numeric_round, NumericGetDatum(unit_price),
 								Int32GetDatum(40));
 	value = DirectFunctionCall2(numeric_div, value, NumericGetDatum(per));
-	value = DirectFunctionCall2(numeric_round, value, Int32GetDatum(20));
+	value = DirectFunctionCall2(numeric_round, value, Int32GetDatum(30));
 	rate->unit_price = DatumGetNumericCopy(NumericGetDatum(unit_price));
 	rate->value = DatumGetNumeric(DirectFunctionCall1(numeric_trim_scale, value));
 	rate->written = psprintf("%s/%s", tb_print(unit_price), tb_print(per));

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(1179);
+SELECT plan(1226);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('a'), tokenbill.recharge('a', 1000, 'B-1'), tokenbill.set_price('llm', 'input_tokens', 1, 1000000), tokenbill.set_price('llm', 'tokens', 1, 1000000),
 	tokenbill.set_price('llm', 'seconds', 1), tokenbill.charge_amount('a', 5, 'c'), tokenbill.hold('a', 5, 'h'), tokenbill.create_account('rich'),
@@ -27,6 +27,8 @@ INSERT INTO argument VALUES
 	('set_markup', 'fraction', 'boolean', '0.1'),
 	('set_discount', 'service', 'text?', '''s'''), ('set_discount', 'account', 'text?', 'NULL'), ('set_discount', 'price_group', 'text?', '''g'''), ('set_discount', 'valid_from', 'time?', '''2026-05-01'''),
 	('set_discount', 'fraction', 'boolean', '0.1'),
+	('import_prices', 'valid_from', 'time?', '''2026-05-01'''), ('import_prices', 'price_cap', 'amount', '1000'), ('import_prices', 'dry_run', 'boolean', 'false'), ('import_prices', 'markup', 'catalog_markup?', '0.2'),
+	('import_prices', 'catalog', 'catalog', '''{"m": {"input_cost_per_token": 1e-6}}'''), ('read_catalog', 'catalog', 'catalog', '''{"m": {"input_cost_per_token": 1e-6}}'''), ('read_catalog', 'price_cap', 'amount', '1000'),
 	('set_price_group', 'account', 'text', '''a'''), ('set_price_group', 'price_group', 'text?', '''g'''),
 	('set_meter', 'meter', 'text', '''m'''), ('set_meter', 'parent', 'text?', '''input_tokens'''), ('set_meter', 'unit', 'text', '''unit'''), ('set_meter', 'description', 'text?', '''d'''),
 	('charge', 'account', 'text', '''a'''), ('charge', 'service', 'text', '''llm'''), ('charge', 'usage', 'usage', '''{"input_tokens": 1}'''),
@@ -71,7 +73,7 @@ SELECT is_empty($$SELECT proname, a FROM (SELECT proname, unnest(proargnames[1:p
 		AND has_function_privilege('tokenbill_admin', oid, 'EXECUTE')) f
 	WHERE (proname, a) NOT IN (SELECT function, argument FROM argument)
 		AND (proname, a) NOT IN (('visible', 'account'), ('charge_batch', 'requests'), ('hold', 'usage'), ('capture', 'usage'), ('recharge', 'gateway'),
-			('create_account', 'credit_limit'), ('create_account', 'sandbox'), ('set_account_policy', 'tokens_only'), ('set_price', 'tiers'), ('set_cost', 'tiers'), ('count_characters', 'text'), ('count_graphemes', 'text'), ('count_words', 'text'),
+			('create_account', 'credit_limit'), ('create_account', 'sandbox'), ('set_account_policy', 'tokens_only'), ('set_price', 'tiers'), ('set_cost', 'tiers'), ('import_prices', 'models'), ('count_characters', 'text'), ('count_graphemes', 'text'), ('count_words', 'text'),
 			('add_provider', 'base_url'), ('add_provider', 'secret'), ('set_provider', 'enabled'), ('record_provider_balance', 'error'),
 			('make_ledger_months', 'ahead'), ('seal_ledger_month', 'month'), ('drop_ledger_month', 'month'), ('unmap_tenant', 'login'))$$, 'no argument is forgotten');
 
@@ -91,6 +93,7 @@ INSERT INTO bad VALUES
 	('signed', '''NaN''', '22003', 'NaN'), ('signed', '''Infinity''', '22003', 'Infinity'), ('signed', '''-Infinity''', '22003', '-Infinity'), ('signed', '1e18', '22003', '10^18'), ('signed', '-1e18', '22003', '-10^18'),
 	('signed', '1e-31', '22003', 'of 31 decimals'), ('signed', '1e100000', '22003', 'of 100,000 digits'),
 	('tokens', '-1', '22023', 'negative'), ('tokens', '1000000000000000', '22003', '10^15'), ('tokens', '9223372036854775807', '22003', 'the largest bigint'),
+	('catalog', '''[]''', '22023', 'an array'), ('catalog', '''{}''', '22023', 'empty'), ('catalog', '''5''', '22023', 'a number'), ('catalog_markup', '-1', '22023', 'of everything'), ('catalog_markup', '''NaN''', '22023', 'NaN'), ('catalog_markup', '0.0000001', '22023', 'of seven decimals'), ('catalog_markup', '''Infinity''', '22023', 'Infinity'),
 	('usage', '''[]''', '22023', 'an array'), ('usage', '''5''', '22023', 'a number'), ('usage', '''"text"''', '22023', 'a string'), ('usage', '''null''', '22023', 'JSON null'),
 	('usage', '''true''', '22023', 'a boolean'), ('usage', '''{}''', '22023', 'empty'), ('usage', '''{"input_tokens": -1}''', '22023', 'with a negative count'),
 	('usage', '''{"input_tokens": 1.5}''', '22023', 'with a fractional count'), ('usage', '''{"input_tokens": 1e30}''', '22003', 'with a count of 10^30'),

@@ -31,8 +31,8 @@ SELECT tokenbill.set_price('cheap', 'input_tokens', 0.0125, 1000000) \g /dev/nul
 SELECT is(amount, -0.0000000125, 'one token at 0.0125 a million') FROM tokenbill.charge('alice', 'cheap', '{"input_tokens": 1}', 'cheap-1');
 SELECT is(amount, -0.0000000375, 'three of them') FROM tokenbill.charge('alice', 'cheap', '{"input_tokens": 3}', 'cheap-3');
 SELECT is(balance, 99.99949995, 'and the balance keeps every digit') FROM tokenbill.balances WHERE account = 'alice';
-SELECT tokenbill.set_price('finest', 'seconds', 0.00000000000000000001) \g /dev/null
-SELECT is(amount, -0.00000000000000000000123456789, '20 decimals of price, 9 of usage')
+SELECT tokenbill.set_price('finest', 'seconds', 0.000000000000000000000000000001) \g /dev/null
+SELECT is(amount, -0.000000000000000000000000000000123456789, '30 decimals of price, 9 of usage')
 FROM tokenbill.charge('alice', 'finest', '{"seconds": 0.123456789}', 'finest-1');
 SELECT tokenbill.set_price('odd', 'seconds', 0.07, 8) \g /dev/null
 SELECT is(amount, -0.0262500, 'a price for eight seconds') FROM tokenbill.charge('alice', 'odd', '{"seconds": 3}', 'odd-1');

@@ -24,7 +24,7 @@ INSERT INTO may VALUES
 	('quote', true, true, false, true), ('hold', true, false, false, true), ('extend_hold', true, false, false, true), ('capture', true, false, false, true), ('release', true, false, false, true),
 	('issue_token', true, false, false, true), ('token_result', true, false, false, true), ('balance_at', true, true, true, true),
 	('create_account', false, true, false, true), ('recharge', false, true, false, true), ('refund', false, true, false, true), ('grant_credit', false, true, false, true), ('set_price', false, true, false, true),
-	('set_cost', false, true, false, true), ('set_price_group', false, true, false, true), ('set_meter', false, true, false, true),
+	('set_cost', false, true, false, true), ('import_prices', false, true, false, true), ('read_catalog', false, true, false, true), ('set_price_group', false, true, false, true), ('set_meter', false, true, false, true),
 	('set_service', false, true, false, true), ('set_markup', false, true, false, true), ('set_discount', false, true, false, true),
 	('count_characters', true, true, false, true), ('count_graphemes', true, true, false, true), ('count_words', true, true, false, true),
 	('explain_burn', true, true, true, true),
@@ -49,7 +49,7 @@ CREATE TEMP TABLE sees (view text, app boolean, billing boolean, reader boolean,
 INSERT INTO sees VALUES
 	('provider_balances', false, false, true, true), ('provider_history', false, false, true, true),
 	('balances', true, true, true, true), ('statement', true, true, true, true), ('holds', true, true, true, true), ('recharge_orders', true, true, true, true),
-	('prices', true, true, true, true), ('usage_daily', false, false, true, true), ('trial_balance', false, false, true, true), ('metrics', false, false, true, true),
+	('prices', true, true, true, true), ('usage_daily', false, false, true, true), ('trial_balance', false, false, true, true), ('catalog_fields', false, true, true, true), ('metrics', false, false, true, true),
 	('credits', true, true, true, true), ('burn_orders', false, false, true, true),
 	('spend_limits', true, true, true, true), ('rate_limits', true, true, true, true);
 SELECT bag_eq($$SELECT relname::text, has_table_privilege('rt_app', oid, 'SELECT') AS app, has_table_privilege('rt_billing', oid, 'SELECT') AS billing,

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(450);
+SELECT plan(465);
 -- the harness looks in pg_temp last; the victims are called with it first
 SET LOCAL search_path = pg_catalog, public, pg_temp;
 CREATE ROLE sp_admin LOGIN IN ROLE tokenbill_admin;
@@ -80,7 +80,8 @@ CREATE TEMP TABLE victim (i int GENERATED ALWAYS AS IDENTITY, call text, sqlstat
 INSERT INTO victim (call) VALUES
 	($$tokenbill.create_account('sp@', credit_limit => 5)$$), ($$tokenbill.set_credit_limit('sp@', 6)$$), ($$tokenbill.set_account_policy('sp@', 'debt', false)$$), ($$tokenbill.set_account_status('sp@', 'active')$$),
 	($$tokenbill.set_price('sp-llm', 'tokens', 0.001, valid_from => '2026-01-0@ 00:00:00+00')$$), ($$tokenbill.set_price('sp-llm', 'tokens', 0.002, 1, 'sp@')$$), ($$tokenbill.set_price('sp-llm', 'input_tokens', 2, 1000000, 'sp@')$$),
-	($$tokenbill.set_cost('sp-llm', 'tokens', 0.0005, valid_from => '2026-01-0@ 00:00:00+00')$$), ($$tokenbill.set_price_group('sp@', 'sp-group')$$), ($$tokenbill.set_meter('sp_meter', 'input_tokens')$$), ($$tokenbill.set_service('sp-llm', 'auto', 0.001)$$),
+	($$tokenbill.set_cost('sp-llm', 'tokens', 0.0005, valid_from => '2026-01-0@ 00:00:00+00')$$), ($$tokenbill.import_prices('{"sp-import": {"input_cost_per_token": 1e-6, "output_cost_per_token_flex": 2e-6, "input_cost_per_token_above_200k_tokens": 3e-6}}', 0.5, valid_from => '2026-01-0@ 00:00:00+00')$$), ($$tokenbill.read_catalog('{"sp-import": {"input_cost_per_token": 1e-6}}')$$), ($$tokenbill.catalog_fields$$),
+	($$tokenbill.set_price_group('sp@', 'sp-group')$$), ($$tokenbill.set_meter('sp_meter', 'input_tokens')$$), ($$tokenbill.set_service('sp-llm', 'auto', 0.001)$$),
 	($$tokenbill.set_markup(0.5, 'sp-llm', 'sp@', valid_from => '2026-01-0@ 00:00:00+00')$$), ($$tokenbill.set_discount(0.5, price_group => 'sp-group', valid_from => '2026-01-0@ 00:00:00+00')$$),
 	($$tokenbill.set_price('sp-llm', 'output_tokens', 2, 1000000, price_group => 'sp-group', mode => 'cliff', tiers => '[{"above": 5, "unit_price": 3}]', hours => '00:00-24:00', valid_from => '2026-01-0@ 00:00:00+00')$$),
 	($$tokenbill.recharge('sp@', 100, 'sp-order-@', metadata => '{"a": [1]}')$$), ($$tokenbill.recharge('sp@', 100, 'sp-order-@', metadata => '{"a": [1]}')$$),

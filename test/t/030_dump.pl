@@ -62,7 +62,7 @@ $client->close;
 $server->sound('before the dump');
 
 # Everything there is, in an order of its own
-my @tables = qw(account ledger month_closing month_total hold price recharge_order charge_refund issued_token tenant provider provider_balance provider_balance_history);
+my @tables = qw(account ledger month_closing month_total hold price catalog_model recharge_order charge_refund issued_token tenant provider provider_balance provider_balance_history);
 my $contents = join(" UNION ALL ", map { "SELECT '$_', x::text FROM tokenbill.$_ x" } @tables);
 $contents = "SELECT * FROM ($contents) c ORDER BY 1, 2";
 my $objects = <<'SQL';
