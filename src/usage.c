@@ -237,6 +237,8 @@ plain_tier(const char *tier)
 		return "priority";
 	if (strcmp(tier, "on_demand_flex") == 0)
 		return "flex";
+	if (strcmp(tier, "on_demand_offpeak") == 0)
+		return "offpeak";
 	if (strcmp(tier, "provisioned_throughput") == 0)
 		return "provisioned";
 	return tier;

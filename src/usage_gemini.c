@@ -27,8 +27,9 @@ static const UsageField fields[] = {
 	{"candidates_tokens_details", FIELD_OUTPUT_DETAILS},
 	{"response_tokens_details", FIELD_OUTPUT_DETAILS},
 	{"tool_use_prompt_tokens_details", FIELD_TOOL_DETAILS},
-	{"traffic_type", FIELD_SERVICE_TIER},
+	{"initial_prompt_token_count", FIELD_SKIP}, /* of the prompt's */
 	{"service_tier", FIELD_SERVICE_TIER},
+	{"traffic_type", FIELD_TRAFFIC},
 	{NULL, NSLOTS}
 };
 
@@ -62,6 +63,8 @@ make_meters(Reading *reading)
 		(refusal = tb_output_meters(reading, output, 0)) != NULL)
 		return refusal;
 	tb_meter(reading, "reasoning_tokens", thoughts);
+	if (reading->service_tier == NULL)
+		reading->service_tier = reading->traffic;
 	reading->result->context_tokens = int64_to_numeric(prompt + tools);
 	return NULL;
 }

@@ -548,6 +548,8 @@ take_member(Reading *reading, Path *path, const JsonbValue *key,
 			return refusal;
 		case FIELD_SERVICE_TIER:
 			return take_text(reading, path, value, &reading->service_tier);
+		case FIELD_TRAFFIC:
+			return take_text(reading, path, value, &reading->traffic);
 		case FIELD_SPEED:
 			return take_text(reading, path, value, &reading->speed);
 		case FIELD_REGION:

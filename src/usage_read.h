@@ -68,6 +68,7 @@ typedef enum Slot
 	FIELD_SKIP,					/* says nothing about what was used */
 	FIELD_SECONDS,
 	FIELD_SERVICE_TIER,
+	FIELD_TRAFFIC,
 	FIELD_SPEED,
 	FIELD_REGION,
 	FIELD_ITERATIONS,
@@ -102,6 +103,7 @@ struct Reading
 	const char *paths[NSLOTS];	/* where in the object it was */
 	Numeric		seconds;
 	const char *service_tier;	/* as the object has it */
+	const char *traffic;		/* Google's word for it */
 	const char *speed;
 	const char *region;
 	JsonbContainer *iterations; /* an array */

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(61);
+SELECT plan(63);
 \i :srcdir/sql/usage.psql
 
 -- A count by modality
@@ -32,7 +32,8 @@ SELECT pg_temp.means('as Python spells it', 'gemini', '{"cache_tokens_details": 
 	"thoughts_token_count": 5, "tool_use_prompt_token_count": null, "tool_use_prompt_tokens_details": null, "total_token_count": 23, "traffic_type": "ON_DEMAND_FLEX"}',
 	'{"input_tokens": 1, "input_image_tokens": 4, "cache_read_tokens": 3, "output_tokens": 10, "reasoning_tokens": 5}', '1 * 2 + 4 * 5 + 3 * 0.2 + 10 * 8 + 5 * 9', 8, 'flex');
 SELECT pg_temp.means('a body in Python', 'gemini', '{"candidates": [], "model_version": "m", "usage_metadata": {"prompt_token_count": 4, "candidates_token_count": 10, "total_token_count": 14}}', '{"input_tokens": 4, "output_tokens": 10}', '4 * 2 + 10 * 8', 4);
-SELECT is(service_tier, tier, 'traffic ' || traffic) FROM (VALUES ('PROVISIONED_THROUGHPUT', 'provisioned'), ('TRAFFIC_TYPE_UNSPECIFIED', 'standard'), ('on_demand', 'standard')) v(traffic, tier),
+SELECT is(service_tier, 'flex', 'a service tier goes before the traffic') FROM tokenbill.describe_usage('{"promptTokenCount": 1, "totalTokenCount": 1, "initialPromptTokenCount": 1, "serviceTier": "flex", "trafficType": "ON_DEMAND"}');
+SELECT is(service_tier, tier, 'traffic ' || traffic) FROM (VALUES ('PROVISIONED_THROUGHPUT', 'provisioned'), ('TRAFFIC_TYPE_UNSPECIFIED', 'standard'), ('on_demand', 'standard'), ('ON_DEMAND_OFFPEAK', 'offpeak')) v(traffic, tier),
 	LATERAL tokenbill.describe_usage(jsonb_build_object('promptTokenCount', 1, 'totalTokenCount', 1, 'trafficType', traffic));
 
 SELECT pg_temp.refused(format('SELECT tokenbill.normalize_usage(%L)', u), '22023', jsonb_build_object('argument', 'usage', 'field', field, 'format', 'gemini'), what) FROM (VALUES
