@@ -196,25 +196,26 @@ load_order(void)
 	bool		nulls[1];
 
 	/* what an old snapshot shows is not kept for others */
-	if (likely(order_valid && strcmp(order_name, order_setting) == 0 &&
+	if (likely(order_valid && order_name != NULL &&
+			   strcmp(order_name, order_setting) == 0 &&
 			   !IsolationUsesXactSnapshot()))
 		return;
+
+	/* whatever fails from here on, it is not the order that we had */
+	if (order_name != NULL)
+		pfree(order_name);
+	order_name = NULL;
 	order_table = get_relname_relid("burn_order",
 									get_namespace_oid("tokenbill", false));
 	order_valid = !IsolationUsesXactSnapshot();
 	values[0] = CStringGetTextDatum(order_setting);
 	tb_run(&query, values, NULL);
 	if (!tb_row(values, nulls))
-	{
-		order_valid = false;
 		tb_raise(tb_refusal(TB_NOT_FOUND,
 							tb_json("burn_order:s", order_setting),
 							"Set tokenbill.burn_order to one of tokenbill.burn_orders.",
 							"burn order \"%s\" does not exist", order_setting));
-	}
 	take_words(DatumGetArrayTypeP(values[0]));
-	if (order_name != NULL)
-		pfree(order_name);
 	order_name = MemoryContextStrdup(TopMemoryContext, order_setting);
 }
 

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(465);
+SELECT plan(515);
 -- the harness looks in pg_temp last; the victims are called with it first
 SET LOCAL search_path = pg_catalog, public, pg_temp;
 CREATE ROLE sp_admin LOGIN IN ROLE tokenbill_admin;
@@ -91,6 +91,9 @@ INSERT INTO victim (call) VALUES
 	($$tokenbill.quote('sp@', 'sp-llm', '{"tokens": 5}')$$), ($$tokenbill.hold('sp@', 5, 'h1')$$), ($$tokenbill.extend_hold('sp@', 'h1', 6, '1 hour')$$), ($$tokenbill.capture('sp@', 'h1', amount => 2, idempotency_key => 'p1', final => false)$$),
 	($$tokenbill.capture('sp@', 'h1', usage => '{"tokens": 1}', service => 'sp-llm')$$), ($$tokenbill.hold('sp@', NULL, 'h2', service => 'sp-llm', usage => '{"tokens": 5}')$$), ($$tokenbill.release('sp@', 'h2')$$),
 	($$tokenbill.hold('sp@', 1, 'h3', ttl => '1 microsecond')$$), ($$tokenbill.expire_holds('sp@')$$), ($$tokenbill.refund('sp@', 'c3', 'r1', 1)$$), ($$tokenbill.refund('sp@', 'c3', 'r2')$$), ($$tokenbill.grant_credit('sp@', 1, 'g1')$$),
+	($$tokenbill.grant_credit('sp@', 2, 'g2', expires_at => '2099-01-01', priority => 7, scope => '{sp-*,x}', cost_basis => 0.5)$$), ($$tokenbill.explain_burn('sp@', 3, 'sp-llm')$$), ($$tokenbill.charge_amount('sp@', 3, 'c9', 'sp-llm')$$),
+	($$tokenbill.refund('sp@', 'c9', 'r9', 2)$$), ($$tokenbill.hold('sp@', 2, 'h9', service => 'sp-llm')$$), ($$tokenbill.capture('sp@', 'h9', amount => 1)$$), ($$tokenbill.expire_credits('sp@')$$),
+	($$tokenbill.set_burn_order('sp_order', '{oldest}')$$), ($$tokenbill.credits$$), ($$tokenbill.burn_orders$$),
 	($$tokenbill.issue_token('sp@')$$), ($$tokenbill.balance_at('sp@', '2026-03-01')$$), ($$tokenbill.verify_ledger('sp@')$$), ($$tokenbill.make_ledger_month('200@-01-01')$$), ($$tokenbill.make_ledger_months(1)$$),
 	($$tokenbill.seal_ledger_month('200@-01-01')$$), ($$tokenbill.drop_ledger_month('200@-01-01')$$), ($$tokenbill.map_tenant('sp_admin', 'sp@')$$), ($$tokenbill.unmap_tenant('sp_admin')$$), ($$tokenbill.visible('sp@')$$), ($$tokenbill.clock()$$),
 	($$tokenbill.normalize_usage('{"prompt_tokens": 5, "total_tokens": 5}')$$), ($$tokenbill.describe_usage('{"promptTokenCount": 5, "totalTokenCount": 5}')$$),
