@@ -249,6 +249,11 @@ DECLARE
 	gone tokenbill.provider;
 BEGIN
 	PERFORM tokenbill.check_provider(drop_provider.provider);
+	/* an older snapshot does not see what was reported since, and would leave it behind */
+	IF current_setting('transaction_isolation') <> 'read committed' THEN
+		PERFORM tokenbill.refuse('25001', 'a provider must be dropped in a READ COMMITTED transaction',
+			jsonb_build_object('isolation', current_setting('transaction_isolation')), 'Begin another transaction.');
+	END IF;
 	/* first its own row: a report locks that, so none comes in between */
 	DELETE FROM tokenbill.provider p WHERE p.provider = drop_provider.provider RETURNING p.* INTO gone;
 	IF NOT FOUND THEN
@@ -259,7 +264,7 @@ BEGIN
 	RETURN gone;
 END
 $function$;
-COMMENT ON FUNCTION tokenbill.drop_provider(text) IS 'Drops a provider with its balances and their history, and returns the row it had. Errors: PT404, 22xxx';
+COMMENT ON FUNCTION tokenbill.drop_provider(text) IS 'Drops a provider with its balances and their history, and returns the row it had. Errors: PT404, 25001 the transaction is not READ COMMITTED, 22xxx';
 
 /*
  * One report of one currency.  The caller has locked the provider's row, so

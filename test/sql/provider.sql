@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(118);
+SELECT plan(121);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 
 -- What the view says of one, in a line
@@ -146,6 +146,37 @@ SELECT is(pg_temp.pick(b, 'balance', 'status', 'error', 'error_since', 'failures
 SELECT is_empty($$SELECT * FROM (SELECT checked_at, burned, sum(greatest(lag - balance, 0)) OVER w AS b, burn_seconds, sum(CASE WHEN balance <= lag THEN extract(epoch FROM checked_at - at) ELSE 0 END) OVER w AS s
 	FROM (SELECT *, lag(balance) OVER w, lag(checked_at) OVER w AS at FROM tokenbill.provider_balance_history WHERE provider = 'late' AND balance IS NOT NULL WINDOW w AS (ORDER BY checked_at)) h WINDOW w AS (ORDER BY checked_at)) x
 	WHERE burned <> b OR burn_seconds <> s$$, 'the sums are what they would be in order');
+
+-- Whatever the order in which they come, they add up to what they are in the order of their times
+SELECT setseed(0.42) \g /dev/null
+SET LOCAL tokenbill.clock = '2026-03-02 00:00+00';
+SELECT tokenbill.add_provider('mixed', 'manual') \g /dev/null
+CREATE TEMP TABLE report AS SELECT timestamptz '2026-03-01 12:00+00' + n * interval '1 minute' AS at, CASE WHEN random() < 0.7 THEN round((random() * 100)::numeric, 6) END AS balance, random() AS place FROM generate_series(1, 300) n;
+CREATE FUNCTION pg_temp.wrong(OUT result text) LANGUAGE sql AS $$
+	WITH good AS (SELECT checked_at, balance, burned, burn_seconds, lag(balance) OVER w AS before, lag(checked_at) OVER w AS since FROM tokenbill.provider_balance_history WHERE provider = 'mixed' AND balance IS NOT NULL WINDOW w AS (ORDER BY checked_at)),
+	sums AS (SELECT *, burned - first_value(burned) OVER w AS b, burn_seconds - first_value(burn_seconds) OVER w AS s, sum(greatest(before - balance, 0)) OVER w AS wanted_b,
+		sum(CASE WHEN balance <= before THEN extract(epoch FROM checked_at - since) ELSE 0 END) OVER w AS wanted_s FROM good WINDOW w AS (ORDER BY checked_at)),
+	newest AS (SELECT * FROM tokenbill.provider_history WHERE provider = 'mixed' AND balance IS NOT NULL ORDER BY checked_at DESC LIMIT 1),
+	failed AS (SELECT count(*) AS n, min(checked_at) AS first, max(checked_at) AS last, (array_agg(error ORDER BY checked_at DESC))[1] AS error FROM tokenbill.provider_history h
+		WHERE provider = 'mixed' AND error IS NOT NULL AND checked_at > coalesce((SELECT checked_at FROM newest), '-infinity'))
+	SELECT concat_ws(', ', CASE WHEN EXISTS (SELECT FROM sums WHERE b <> coalesce(wanted_b, 0) OR s <> coalesce(wanted_s, 0)) THEN 'sums' END,
+		CASE WHEN (b.balance, b.checked_at) IS DISTINCT FROM ((SELECT balance FROM newest), (SELECT checked_at FROM newest)) THEN 'balance' END,
+		CASE WHEN (b.failures::bigint, b.error_since, b.error_at, b.error) IS DISTINCT FROM (f.n, f.first, f.last, f.error) THEN 'failures' END)
+	FROM tokenbill.provider_balance b, failed f WHERE b.provider = 'mixed'
+$$;
+CREATE TEMP TABLE outcome (at timestamptz, wrong text);
+DO $do$
+DECLARE
+	r record;
+BEGIN
+	FOR r IN SELECT * FROM report ORDER BY place LOOP
+		PERFORM tokenbill.record_provider_balance('mixed', r.balance, checked_at => r.at, error => CASE WHEN r.balance IS NULL THEN 'failed ' || r.at END);
+		INSERT INTO outcome SELECT r.at, pg_temp.wrong();
+	END LOOP;
+END $do$;
+SELECT is_empty($$SELECT at, wrong FROM outcome WHERE wrong <> ''$$, 'reports in any order');
+SELECT is(count(*), 300::bigint, 'all of them') FROM outcome;
+SELECT is(count(*) > 200 AND count(*) < 300, true, 'of which most came late') FROM report a WHERE EXISTS (SELECT FROM report b WHERE b.at > a.at AND b.place < a.place);
 
 -- How long it lasts
 SELECT tokenbill.add_provider('burn', 'manual', check_every => '1 hour') \g /dev/null
