@@ -251,9 +251,9 @@ FOR EACH ROW WHEN (NEW.price_group IS NOT NULL) EXECUTE FUNCTION tokenbill.forge
 ALTER TABLE tokenbill.account ENABLE ALWAYS TRIGGER forget_prices;
 ALTER TABLE tokenbill.account ENABLE ALWAYS TRIGGER forget_prices_insert;
 
-CREATE FUNCTION tokenbill.quote(account text, service text, usage jsonb)
+CREATE FUNCTION tokenbill.quote(account text, service text, usage jsonb, metadata jsonb DEFAULT NULL)
 RETURNS TABLE (meter text, quantity numeric, unit_price numeric, per numeric, tier text, amount numeric, priced_as text,
-	cost numeric)
+	cost numeric, limits_hit text[])
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'tokenbill_quote';
-COMMENT ON FUNCTION tokenbill.quote(text, text, jsonb) IS
-'What charge() would take for this usage, one row a meter, amounts positive; changes nothing. Errors: as charge()';
+COMMENT ON FUNCTION tokenbill.quote(text, text, jsonb, jsonb) IS
+'What charge() would take for this usage, one row a meter, amounts positive, and which limits would refuse it; changes nothing. Errors: as charge()';

@@ -20,7 +20,7 @@ GRANT EXECUTE ON FUNCTION
 	tokenbill.charge_tokens(text, text, bigint, text, text, jsonb, boolean),
 	tokenbill.charge_amount(text, numeric, text, text, text, jsonb, boolean),
 	tokenbill.charge_batch(jsonb),
-	tokenbill.quote(text, text, jsonb),
+	tokenbill.quote(text, text, jsonb, jsonb),
 	tokenbill.hold(text, numeric, text, interval, text, jsonb, jsonb, text, boolean),
 	tokenbill.extend_hold(text, text, numeric, interval, text, boolean),
 	tokenbill.capture(text, text, jsonb, numeric, text, boolean, text, jsonb, boolean),
@@ -56,7 +56,7 @@ GRANT EXECUTE ON FUNCTION
 	tokenbill.set_service(text, text, numeric),
 	tokenbill.set_markup(numeric, text, text, text, timestamptz),
 	tokenbill.set_discount(numeric, text, text, text, timestamptz),
-	tokenbill.quote(text, text, jsonb),
+	tokenbill.quote(text, text, jsonb, jsonb),
 	tokenbill.balance_at(text, timestamptz)
 TO tokenbill_billing;
 GRANT SELECT ON tokenbill.balances, tokenbill.statement, tokenbill.holds, tokenbill.credits, tokenbill.recharge_orders, tokenbill.prices, tokenbill.catalog_fields TO tokenbill_billing;

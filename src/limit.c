@@ -414,12 +414,12 @@ tb_count_limits(Movement *movement)
 
 /*
  * tb_limits_hit
- *		The names of the limits that would refuse a charge without metadata, as a
- *		text[].  Changes nothing and locks nothing.  Needs SPI.
+ *		The names of the limits that would refuse a charge, as a text[], none if it is
+ *		empty.  Changes nothing and locks nothing.  Needs SPI.
  */
 Datum
-tb_limits_hit(const text *account, const text *service, Numeric price,
-			  Numeric tokens)
+tb_limits_hit(const text *account, const text *service, Jsonb *metadata,
+			  Numeric price, Numeric tokens)
 {
 	LimitSet   *set = tb_read_limits(account);
 	TimestampTz now = tb_now();
@@ -430,7 +430,7 @@ tb_limits_hit(const text *account, const text *service, Numeric price,
 	{
 		AccountLimit *limit = &set->limits[i];
 
-		if (!matches(limit, service, NULL))
+		if (!matches(limit, service, metadata))
 			continue;
 		if (limit->what == LIMIT_SPEND)
 			limit->more_counted = price;

@@ -54,7 +54,7 @@ typedef struct LimitSet
 extern Refusal *tb_judge_limits(Movement *movement, const Account *account);
 extern void tb_count_limits(Movement *movement);
 extern Datum tb_limits_hit(const text *account, const text *service,
-						   Numeric price, Numeric tokens);
+						   Jsonb *metadata, Numeric price, Numeric tokens);
 
 /* limit_row.c */
 extern LimitSet *tb_read_limits(const text *account);

@@ -6,6 +6,7 @@
 #include "check.h"
 #include "clock.h"
 #include "funcapi.h"
+#include "limit.h"
 #include "money.h"
 #include "query.h"
 #include "rating.h"
@@ -13,11 +14,11 @@
 
 PG_FUNCTION_INFO_V1(tokenbill_quote);
 
-#define QUOTE_COLUMNS 8
+#define QUOTE_COLUMNS 9
 
 /*
- * quote(account text, service text, usage jsonb)
- *	-> setof (meter, quantity, unit_price, per, tier, amount, priced_as, cost)
+ * quote(account text, service text, usage jsonb, metadata jsonb = null)
+ *	-> setof (meter, quantity, unit_price, per, tier, amount, priced_as, cost, limits_hit)
  *		The same code as charge() prices with; changes nothing.
  */
 Datum
@@ -28,15 +29,20 @@ tokenbill_quote(PG_FUNCTION_ARGS)
 	Jsonb	   *usage = PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2);
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	Session		session;
+	Jsonb	   *metadata = PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3);
 	Rating		rating;
+	Datum		limits_hit;
 
 	InitMaterializedSRF(fcinfo, 0);
 	tb_raise(tb_check_text("account", account, TB_MAX_ACCOUNT));
 	tb_raise(tb_check_text("service", service, TB_MAX_NAME));
+	tb_raise(tb_check_metadata("metadata", metadata));
 
 	tb_enter(fcinfo, &session);
 	tb_raise(tb_check_account(account, session.userid));
 	tb_raise(tb_rate(service, account, usage, tb_now(), true, &rating));
+	limits_hit = tb_limits_hit(account, service, metadata, rating.amount,
+							   tb_line_tokens(rating.usage, rating.rates));
 	tb_leave(&session);
 
 	for (int i = 0; i < rating.nitems; i++)
@@ -67,6 +73,7 @@ tokenbill_quote(PG_FUNCTION_ARGS)
 		if (item->cost != NULL)
 			values[7] = DirectFunctionCall1(numeric_trim_scale,
 											NumericGetDatum(item->cost));
+		values[8] = limits_hit;
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values,
 							 nulls);
 	}

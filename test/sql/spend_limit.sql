@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(218);
+SELECT plan(225);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account(a, credit_limit => 1000000) FROM unnest('{plain,win,roll,many,scope,held,over,back,sand,old,proof,al}'::text[]) a \g /dev/null
 -- What a limit says it has spent and has left
@@ -249,6 +249,17 @@ SELECT is(array_agg(alerted_at), '{2026-03-01 12:10:00+00,2026-03-01 12:10:00+00
 SELECT is(pg_temp.charged_at('al', 9, '2026-03-01 13:20:00+00'), '00000', 'an hour later');
 SELECT is(pg_temp.charged_at('al', 9, '2026-03-02 13:00:00+00'), '00000', 'a day later');
 SELECT results_eq($$SELECT every, alerted_at FROM tokenbill.spend_limits WHERE account = 'al' ORDER BY every$$, $$VALUES ('1 hour', timestamptz '2026-03-02 13:00:00+00'), ('day', '2026-03-02 13:00:00+00')$$, 'again in the next window');
+
+-- A quote says which limits would refuse
+SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
+SELECT tokenbill.create_account('qu', credit_limit => 100), tokenbill.set_price('llm', 'input_tokens', 0.01), tokenbill.set_price('llm', 'images', 1) \g /dev/null
+SELECT tokenbill.set_spend_limit('qu', 5, 'day'), tokenbill.set_spend_limit('qu', 2, '1 hour', tag => '{"team": "red"}'), tokenbill.set_spend_limit('qu', 1, 'day', service => 'other'),
+	tokenbill.set_spend_limit('qu', 1, 'day', action => 'alert'), tokenbill.set_rate_limit('qu', 'tokens', 150, 'minute'), tokenbill.charge('qu', 'llm', '{"input_tokens": 100}', 'q1') \g /dev/null
+SELECT is(string_agg(DISTINCT limits_hit::text, ' '), e, format('quote of %s, %s', u, m)) FROM (VALUES ('{"input_tokens": 50, "images": 3}'::jsonb, NULL::jsonb, '{}'), ('{"images": 5}', NULL, '{spend:day}'),
+	('{"input_tokens": 51}', NULL, '{tokens:minute}'), ('{"images": 3}', '{"team": "red"}', '{"spend:1 hour:{\"team\": \"red\"}"}'), ('{"images": 3}', '{"team": "blue"}', '{}')) v(u, m, e), LATERAL tokenbill.quote('qu', 'llm', u, m)
+GROUP BY u, m, e;
+SELECT is((pg_temp.error_of($$SELECT tokenbill.quote('qu', 'llm', '{"images": 1}', '[]')$$)).sqlstate, '22023', 'its metadata is an object');
+SELECT is(pg_temp.spent('qu', 'spend:day') ->> 'spent', '1', 'and it counts nothing');
 
 -- A month is dropped under a rolling window
 SET LOCAL tokenbill.clock = '2026-01-10 00:00:00+00';
