@@ -3,11 +3,11 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(1226);
+SELECT plan(1333);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('a'), tokenbill.recharge('a', 1000, 'B-1'), tokenbill.set_price('llm', 'input_tokens', 1, 1000000), tokenbill.set_price('llm', 'tokens', 1, 1000000),
 	tokenbill.set_price('llm', 'seconds', 1), tokenbill.charge_amount('a', 5, 'c'), tokenbill.hold('a', 5, 'h'), tokenbill.create_account('rich'),
-	tokenbill.add_provider('prov', 'manual'), tokenbill.hold('a', 1, 'done'), tokenbill.capture('a', 'done', usage => '{"tokens": 1}', service => 'llm'), tokenbill.charge('a', 'llm', '{"tokens": 1}', 'done 2') \g /dev/null
+	tokenbill.add_provider('prov', 'manual'), tokenbill.set_spend_limit('a', 1e9, 'day', name => 'good'), tokenbill.hold('a', 1, 'done'), tokenbill.capture('a', 'done', usage => '{"tokens": 1}', service => 'llm'), tokenbill.charge('a', 'llm', '{"tokens": 1}', 'done 2') \g /dev/null
 
 -- Calls that would go through, argument by argument: what kind of value it takes.
 -- A ? after the kind: it may be null.
@@ -58,6 +58,11 @@ INSERT INTO argument VALUES
 	('explain_burn', 'account', 'text', '''a'''), ('explain_burn', 'amount', 'amount', '1'), ('explain_burn', 'service', 'text?', '''llm'''),
 	('expire_credits', 'account', 'text?', '''a'''), ('expire_credits', 'max', 'count', '1'),
 	('set_burn_order', 'name', 'name', '''mine'''), ('set_burn_order', 'keys', 'keys', '''{oldest}'''), ('set_burn_order', 'description', 'text?', '''x'''),
+	('set_spend_limit', 'account', 'text', '''a'''), ('set_spend_limit', 'amount', 'limit', '7'), ('set_spend_limit', 'every', 'word', '''day'''), ('set_spend_limit', 'service', 'text?', '''llm'''),
+	('set_spend_limit', 'tag', 'tag?', '''{"team": "red"}'''), ('set_spend_limit', 'timezone', 'word', '''UTC'''), ('set_spend_limit', 'action', 'word', '''alert'''), ('set_spend_limit', 'name', 'text?', '''daily'''),
+	('set_rate_limit', 'account', 'text', '''a'''), ('set_rate_limit', 'what', 'word', '''requests'''), ('set_rate_limit', 'amount', 'limit', '7'), ('set_rate_limit', 'every', 'word', '''1 hour'''),
+	('set_rate_limit', 'service', 'text?', '''llm'''), ('set_rate_limit', 'tag', 'tag?', 'NULL'), ('set_rate_limit', 'timezone', 'word', '''UTC'''), ('set_rate_limit', 'action', 'word', '''alert'''),
+	('set_rate_limit', 'name', 'text?', 'NULL'), ('drop_limit', 'account', 'text', '''a'''), ('drop_limit', 'name', 'text', '''good'''),
 	('issue_token', 'account', 'text', '''a'''), ('issue_token', 'ttl', 'ttl', '''1 min'''),
 	('token_result', 'account', 'text', '''a'''), ('token_result', 'token', 'text', '''tbt_x'''),
 	('balance_at', 'account', 'text', '''a'''), ('balance_at', 'at', 'time', '''2026-01-01'''),
@@ -72,7 +77,7 @@ INSERT INTO argument VALUES
 SELECT is_empty($$SELECT proname, a FROM (SELECT proname, unnest(proargnames[1:pronargs]) AS a FROM pg_proc WHERE pronamespace = 'tokenbill'::regnamespace
 		AND has_function_privilege('tokenbill_admin', oid, 'EXECUTE')) f
 	WHERE (proname, a) NOT IN (SELECT function, argument FROM argument)
-		AND (proname, a) NOT IN (('visible', 'account'), ('charge_batch', 'requests'), ('hold', 'usage'), ('capture', 'usage'), ('recharge', 'gateway'),
+		AND (proname, a) NOT IN (('visible', 'account'), ('limit_state', 'account'), ('limit_state', 'name'), ('charge_batch', 'requests'), ('hold', 'usage'), ('capture', 'usage'), ('recharge', 'gateway'),
 			('create_account', 'credit_limit'), ('create_account', 'sandbox'), ('set_account_policy', 'tokens_only'), ('set_price', 'tiers'), ('set_cost', 'tiers'), ('import_prices', 'models'), ('count_characters', 'text'), ('count_graphemes', 'text'), ('count_words', 'text'),
 			('add_provider', 'base_url'), ('add_provider', 'secret'), ('set_provider', 'enabled'), ('record_provider_balance', 'error'),
 			('make_ledger_months', 'ahead'), ('seal_ledger_month', 'month'), ('drop_ledger_month', 'month'), ('unmap_tenant', 'login'))$$, 'no argument is forgotten');
@@ -110,6 +115,7 @@ INSERT INTO bad VALUES
 	('ttl', '''178000000 years''', '220(03|08|23)', 'of more years than there are'),
 	('time', '''infinity''', '22008', 'the end of time'), ('time', '''-infinity''', '22008', 'the beginning of time'), ('time', '''1815-06-18''', '22008', 'from another century'),
 	('time', '''2100-01-01 00:00:00+00''', '22008', 'from the next century'), ('time', '''4713-01-01 BC''', '22008', 'from another era'), ('time', '''294276-12-31''', '22008', 'from the last century there is'),
+	('tag', '''{}''', '22023', 'empty'), ('tag', '''[]''', '22023', 'an array'), ('tag', '''5''', '22023', 'a number'), ('tag', 'jsonb_build_object(''k'', repeat(''x'', 1100))', '22023', 'over 1 KB'),
 	('priority', '-1', '22023', 'below zero'), ('priority', '1001', '22023', 'above 1000'), ('count', '0', '22023', 'zero'), ('count', '-1', '22023', 'negative'),
 	('scope', '''{}''', '22023', 'empty'), ('scope', '''{NULL}''', '22023', 'with a null'), ('scope', '''{*}''', '22023', 'of all services'), ('scope', '''{{a},{b}}''', '22023', 'of two dimensions'),
 	('scope', 'ARRAY['''']', '22023', 'with an empty service'), ('scope', 'ARRAY[repeat(''x'', 10240)]', '22023', 'with a service of 10 KB'), ('scope', 'array_fill(''x''::text, ARRAY[101])', '22023', 'of 101 services'),
