@@ -168,6 +168,7 @@ BEGIN
 		END IF;
 		made := was;
 	END IF;
+	PERFORM tokenbill.warn_below_cost(asked.service, asked.meter);
 	RETURN made;
 END
 $function$;

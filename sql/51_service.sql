@@ -137,6 +137,7 @@ BEGIN
 				'Markups are not changed, only followed by others: use a later valid_from.');
 		END IF;
 	END IF;
+	PERFORM tokenbill.warn_below_cost(made.service);
 	RETURN made;
 END
 $function$;

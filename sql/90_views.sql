@@ -183,19 +183,20 @@ CROSS JOIN LATERAL (
 	FROM pg_catalog.jsonb_each(l.rates) r
 	CROSS JOIN LATERAL (SELECT pg_catalog.jsonb_typeof(r.value) OPERATOR(pg_catalog.=) 'object' AS is_object) o
 	UNION ALL
-	SELECT 'amount', 1, pg_catalog.numeric_uminus(l.amount)
+	SELECT CASE l.kind WHEN 'adjustment' THEN 'adjustment' ELSE 'amount' END, 1, pg_catalog.numeric_uminus(l.amount)
 	WHERE l.rates IS NULL
 ) m
 WHERE (l.kind OPERATOR(pg_catalog.=) ANY (ARRAY['charge', 'capture'])
+		OR (l.kind OPERATOR(pg_catalog.=) 'adjustment' AND l.contra OPERATOR(pg_catalog.=) 'revenue')
 		OR (l.kind OPERATOR(pg_catalog.=) 'expiry' AND l.amount OPERATOR(pg_catalog.<>) 0))
 	AND NOT l.contra OPERATOR(pg_catalog.=) ANY (ARRAY['sandbox', 'expiry'])
 	AND tokenbill.visible(l.account)
 GROUP BY 1, 2, 3, 4;
-COMMENT ON VIEW tokenbill.usage_daily IS 'Charges, captures and charged expiries by UTC day, account, service and meter';
+COMMENT ON VIEW tokenbill.usage_daily IS 'Charges, captures, charged expiries and adjustments by UTC day, account, service and meter';
 COMMENT ON COLUMN tokenbill.usage_daily.day IS 'Day, UTC';
 COMMENT ON COLUMN tokenbill.usage_daily.account IS 'Name of the account';
 COMMENT ON COLUMN tokenbill.usage_daily.service IS 'What was used, as priced in tokenbill.price';
-COMMENT ON COLUMN tokenbill.usage_daily.meter IS 'What was counted; "amount" for a charge that the caller had priced';
+COMMENT ON COLUMN tokenbill.usage_daily.meter IS 'What was counted; "amount" for a charge that the caller had priced, "adjustment" for what reprice() made up for';
 COMMENT ON COLUMN tokenbill.usage_daily.quantity IS 'Units used; for meter "amount" the number of charges';
 COMMENT ON COLUMN tokenbill.usage_daily.amount IS 'What was charged for them, positive';
 

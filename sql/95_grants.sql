@@ -54,6 +54,7 @@ GRANT EXECUTE ON FUNCTION
 	tokenbill.set_rate_limit(text, text, numeric, text, text, jsonb, text, text, text),
 	tokenbill.drop_limit(text, text),
 	tokenbill.set_service(text, text, numeric),
+	tokenbill.reprice(text, text, timestamptz, timestamptz, boolean),
 	tokenbill.set_markup(numeric, text, text, text, timestamptz),
 	tokenbill.set_discount(numeric, text, text, text, timestamptz),
 	tokenbill.quote(text, text, jsonb, jsonb),
@@ -72,6 +73,9 @@ TO tokenbill_app, tokenbill_billing;
 GRANT SELECT ON tokenbill.balances, tokenbill.statement, tokenbill.holds, tokenbill.credits, tokenbill.recharge_orders, tokenbill.prices,
 	tokenbill.burn_orders, tokenbill.usage_daily, tokenbill.trial_balance, tokenbill.provider_balances, tokenbill.provider_history, tokenbill.metrics, tokenbill.catalog_fields TO tokenbill_reader;
 GRANT EXECUTE ON FUNCTION tokenbill.verify_ledger(text), tokenbill.balance_at(text, timestamptz), tokenbill.explain_burn(text, numeric, text) TO tokenbill_reader;
+GRANT SELECT ON tokenbill.margin_daily, tokenbill.prices_below_cost, tokenbill.suspense TO tokenbill_reader;
+GRANT SELECT ON tokenbill.prices_below_cost, tokenbill.suspense TO tokenbill_billing;
+GRANT EXECUTE ON FUNCTION tokenbill.unit_price_above(numeric, jsonb, numeric) TO tokenbill_billing, tokenbill_reader;
 
 /* administration: the state of accounts, providers, tenants, months */
 GRANT EXECUTE ON FUNCTION

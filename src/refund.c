@@ -7,6 +7,7 @@
 #include "ledger.h"
 #include "money.h"
 #include "query.h"
+#include "reprice.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 
@@ -74,7 +75,8 @@ judge_refund(Movement *movement, Account *account)
 	charge.currency = account->currency;
 	charge.replayed = false;
 	tb_receipt_values(&charge, values, nulls);
-	charged = DatumGetNumeric(values[13]);
+	charged = tb_add(DatumGetNumeric(values[13]),
+					 tb_charged_since(line->account, charge.line.seq));
 	before = refunded_so_far(&charge.line);
 	left = tb_sub(charged, before);
 	amount = request->amount != NULL ? request->amount : left;
@@ -92,7 +94,8 @@ judge_refund(Movement *movement, Account *account)
 	request->refunded = tb_add(before, amount);
 	line->service = charge.line.service;
 	line->amount = amount;
-	line->contra = charge.line.contra;
+	line->contra = tb_text_is(charge.line.contra, "suspense") ?
+		cstring_to_text("revenue") : charge.line.contra;
 	seq.type = jbvNumeric;
 	seq.val.numeric = int64_to_numeric(charge.line.seq);
 	tb_keep_in_request(line, "charge_seq", &seq);

@@ -29,6 +29,7 @@ INSERT INTO argument VALUES
 	('set_discount', 'fraction', 'boolean', '0.1'),
 	('import_prices', 'valid_from', 'time?', '''2026-05-01'''), ('import_prices', 'price_cap', 'amount', '1000'), ('import_prices', 'dry_run', 'boolean', 'false'), ('import_prices', 'markup', 'catalog_markup?', '0.2'),
 	('import_prices', 'catalog', 'catalog', '''{"m": {"input_cost_per_token": 1e-6}}'''), ('read_catalog', 'catalog', 'catalog', '''{"m": {"input_cost_per_token": 1e-6}}'''), ('read_catalog', 'price_cap', 'amount', '1000'),
+	('reprice', 'account', 'text', '''a'''), ('reprice', 'service', 'text?', '''llm'''), ('reprice', 'from', 'boolean', '''2026-01-01'''), ('reprice', 'to', 'boolean', '''2026-05-01'''), ('reprice', 'dry_run', 'boolean', 'true'),
 	('set_price_group', 'account', 'text', '''a'''), ('set_price_group', 'price_group', 'text?', '''g'''),
 	('set_meter', 'meter', 'text', '''m'''), ('set_meter', 'parent', 'text?', '''input_tokens'''), ('set_meter', 'unit', 'text', '''unit'''), ('set_meter', 'description', 'text?', '''d'''),
 	('charge', 'account', 'text', '''a'''), ('charge', 'service', 'text', '''llm'''), ('charge', 'usage', 'usage', '''{"input_tokens": 1}'''),
@@ -79,6 +80,7 @@ SELECT is_empty($$SELECT proname, a FROM (SELECT proname, unnest(proargnames[1:p
 	WHERE (proname, a) NOT IN (SELECT function, argument FROM argument)
 		AND (proname, a) NOT IN (('visible', 'account'), ('limit_state', 'account'), ('limit_state', 'name'), ('charge_batch', 'requests'), ('hold', 'usage'), ('capture', 'usage'), ('recharge', 'gateway'),
 			('create_account', 'credit_limit'), ('create_account', 'sandbox'), ('set_account_policy', 'tokens_only'), ('set_price', 'tiers'), ('set_cost', 'tiers'), ('import_prices', 'models'), ('count_characters', 'text'), ('count_graphemes', 'text'), ('count_words', 'text'),
+			('unit_price_above', 'unit_price'), ('unit_price_above', 'tiers'), ('unit_price_above', 'above'),
 			('add_provider', 'base_url'), ('add_provider', 'secret'), ('set_provider', 'enabled'), ('record_provider_balance', 'error'),
 			('make_ledger_months', 'ahead'), ('seal_ledger_month', 'month'), ('drop_ledger_month', 'month'), ('unmap_tenant', 'login'))$$, 'no argument is forgotten');
 

@@ -11,6 +11,7 @@ CREATE TEMP VIEW member AS SELECT i.type, i.schema, i.name, i.identity, d.classi
 -- The words of the contract
 SELECT set_eq($$SELECT proname::text FROM pg_proc WHERE pronamespace = 'tokenbill'::regnamespace AND has_function_privilege('tokenbill_admin', oid, 'EXECUTE')$$,
 	ARRAY['create_account', 'set_account_status', 'set_credit_limit', 'set_account_policy', 'charge', 'charge_tokens', 'charge_amount', 'charge_batch', 'quote', 'hold', 'extend_hold', 'capture', 'release', 'refund', 'recharge',
+		'reprice', 'unit_price_above',
 		'grant_credit', 'issue_token', 'token_result', 'balance_at', 'verify_ledger', 'set_price', 'set_cost', 'import_prices', 'read_catalog', 'set_price_group', 'set_meter', 'set_service', 'set_markup', 'set_discount', 'expire_holds', 'make_ledger_month', 'make_ledger_months', 'seal_ledger_month', 'drop_ledger_month', 'map_tenant', 'unmap_tenant',
 		'expire_credits', 'explain_burn', 'set_burn_order',
 		'add_provider', 'set_provider', 'drop_provider', 'record_provider_balance', 'expire_provider_history',
@@ -18,7 +19,7 @@ SELECT set_eq($$SELECT proname::text FROM pg_proc WHERE pronamespace = 'tokenbil
 		'set_spend_limit', 'set_rate_limit', 'drop_limit', 'limit_state',
 		'count_characters', 'count_graphemes', 'count_words', 'visible', 'clock'], '\df: the functions there are');
 SELECT set_eq($$SELECT relname::text FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind = 'v'$$,
-	ARRAY['balances', 'statement', 'holds', 'credits', 'burn_orders', 'recharge_orders', 'prices', 'usage_daily', 'trial_balance', 'catalog_fields', 'provider_balances', 'provider_history', 'metrics', 'spend_limits', 'rate_limits'], '\dv: the views');
+	ARRAY['margin_daily', 'prices_below_cost', 'suspense', 'balances', 'statement', 'holds', 'credits', 'burn_orders', 'recharge_orders', 'prices', 'usage_daily', 'trial_balance', 'catalog_fields', 'provider_balances', 'provider_history', 'metrics', 'spend_limits', 'rate_limits'], '\dv: the views');
 SELECT set_eq($$SELECT relname::text FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition$$,
 	ARRAY['account', 'account_limit', 'ledger', 'hold', 'credit', 'burn_order', 'price', 'meter', 'catalog_model', 'service', 'markup', 'recharge_order', 'charge_refund', 'issued_token', 'tenant', 'month_closing', 'month_total', 'provider', 'provider_balance', 'provider_balance_history'], '\dt: the tables, by the plain names');
 SELECT is(pg_get_function_identity_arguments(p.oid), args, name || ': its arguments') FROM (VALUES

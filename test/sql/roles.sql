@@ -26,6 +26,7 @@ INSERT INTO may VALUES
 	('create_account', false, true, false, true), ('recharge', false, true, false, true), ('refund', false, true, false, true), ('grant_credit', false, true, false, true), ('set_price', false, true, false, true),
 	('set_cost', false, true, false, true), ('import_prices', false, true, false, true), ('read_catalog', false, true, false, true), ('set_price_group', false, true, false, true), ('set_meter', false, true, false, true),
 	('set_service', false, true, false, true), ('set_markup', false, true, false, true), ('set_discount', false, true, false, true),
+	('reprice', false, true, false, true), ('unit_price_above', false, true, true, true),
 	('count_characters', true, true, false, true), ('count_graphemes', true, true, false, true), ('count_words', true, true, false, true),
 	('explain_burn', true, true, true, true),
 	('verify_ledger', false, false, true, true),
@@ -51,6 +52,7 @@ INSERT INTO sees VALUES
 	('balances', true, true, true, true), ('statement', true, true, true, true), ('holds', true, true, true, true), ('recharge_orders', true, true, true, true),
 	('prices', true, true, true, true), ('usage_daily', false, false, true, true), ('trial_balance', false, false, true, true), ('catalog_fields', false, true, true, true), ('metrics', false, false, true, true),
 	('credits', true, true, true, true), ('burn_orders', false, false, true, true),
+	('margin_daily', false, false, true, true), ('prices_below_cost', false, true, true, true), ('suspense', false, true, true, true),
 	('spend_limits', true, true, true, true), ('rate_limits', true, true, true, true);
 SELECT bag_eq($$SELECT relname::text, has_table_privilege('rt_app', oid, 'SELECT') AS app, has_table_privilege('rt_billing', oid, 'SELECT') AS billing,
 		has_table_privilege('rt_reader', oid, 'SELECT') AS reader, has_table_privilege('rt_admin', oid, 'SELECT') AS admin FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind IN ('v', 'm')$$, 'SELECT * FROM sees', 'each view is read by whom it is meant for');

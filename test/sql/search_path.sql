@@ -82,6 +82,7 @@ INSERT INTO victim (call) VALUES
 	($$tokenbill.set_price('sp-llm', 'tokens', 0.001, valid_from => '2026-01-0@ 00:00:00+00')$$), ($$tokenbill.set_price('sp-llm', 'tokens', 0.002, 1, 'sp@')$$), ($$tokenbill.set_price('sp-llm', 'input_tokens', 2, 1000000, 'sp@')$$),
 	($$tokenbill.set_cost('sp-llm', 'tokens', 0.0005, valid_from => '2026-01-0@ 00:00:00+00')$$), ($$tokenbill.import_prices('{"sp-import": {"input_cost_per_token": 1e-6, "output_cost_per_token_flex": 2e-6, "input_cost_per_token_above_200k_tokens": 3e-6}}', 0.5, valid_from => '2026-01-0@ 00:00:00+00')$$), ($$tokenbill.read_catalog('{"sp-import": {"input_cost_per_token": 1e-6}}')$$), ($$tokenbill.catalog_fields$$),
 	($$tokenbill.set_price_group('sp@', 'sp-group')$$), ($$tokenbill.set_meter('sp_meter', 'input_tokens')$$), ($$tokenbill.set_service('sp-llm', 'auto', 0.001)$$),
+	($$tokenbill.unit_price_above(1, '[{"above": 5, "unit_price": 3}]', 6)$$),
 	($$tokenbill.set_markup(0.5, 'sp-llm', 'sp@', valid_from => '2026-01-0@ 00:00:00+00')$$), ($$tokenbill.set_discount(0.5, price_group => 'sp-group', valid_from => '2026-01-0@ 00:00:00+00')$$),
 	($$tokenbill.set_price('sp-llm', 'output_tokens', 2, 1000000, price_group => 'sp-group', mode => 'cliff', tiers => '[{"above": 5, "unit_price": 3}]', hours => '00:00-24:00', valid_from => '2026-01-0@ 00:00:00+00')$$),
 	($$tokenbill.recharge('sp@', 100, 'sp-order-@', metadata => '{"a": [1]}')$$), ($$tokenbill.recharge('sp@', 100, 'sp-order-@', metadata => '{"a": [1]}')$$),
@@ -100,7 +101,7 @@ INSERT INTO victim (call) VALUES
 	($$tokenbill.add_provider('sp@', 'manual', low_balance => 5)$$), ($$tokenbill.set_provider('sp@', check_every => '1 minute', keep_history => '1 day')$$), ($$tokenbill.record_provider_balance('sp@', 7, checked_at => '2026-03-01 11:00+00')$$),
 	($$tokenbill.record_provider_balance('sp@', 5, checked_at => '2026-03-01 11:59+00')$$), ($$tokenbill.record_provider_balance('sp@', 6, checked_at => '2026-03-01 11:30+00')$$), ($$tokenbill.record_provider_balance('sp@', NULL, error => 'down')$$),
 	($$tokenbill.expire_provider_history()$$), ($$tokenbill.provider_balances$$), ($$tokenbill.provider_history$$), ($$tokenbill.drop_provider('sp@')$$),
-	($$tokenbill.balances$$), ($$tokenbill.statement$$), ($$tokenbill.holds$$), ($$tokenbill.recharge_orders$$), ($$tokenbill.prices$$), ($$tokenbill.usage_daily$$), ($$tokenbill.trial_balance$$), ($$tokenbill.metrics$$);
+	($$tokenbill.balances$$), ($$tokenbill.statement$$), ($$tokenbill.holds$$), ($$tokenbill.recharge_orders$$), ($$tokenbill.prices$$), ($$tokenbill.usage_daily$$), ($$tokenbill.reprice('sp@', NULL, '2026-01-01', '2027-01-01', false)$$), ($$tokenbill.margin_daily$$), ($$tokenbill.prices_below_cost$$), ($$tokenbill.suspense$$), ($$tokenbill.trial_balance$$), ($$tokenbill.metrics$$);
 INSERT INTO victim (call, sqlstate) VALUES
 	($$tokenbill.charge_amount('sp@', 5000, 'x')$$, 'PT402'), ($$tokenbill.charge_amount('nobody', 1, 'x')$$, 'PT404'), ($$tokenbill.charge_amount('sp@', 6, 'c3')$$, 'PT409'), ($$tokenbill.charge_amount('sp@', 1, 'tbt_x')$$, 'PT409'),
 	($$tokenbill.charge_amount('sp@', 1, '4111111111111111')$$, '22023'), ($$tokenbill.charge('sp@', 'none', '{"tokens": 5}', 'x')$$, 'PT404'), ($$tokenbill.capture('sp@', 'h1', amount => 7)$$, 'PT409'), ($$tokenbill.capture('sp@', 'none')$$, 'PT404'),
