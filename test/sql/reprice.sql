@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(1);
+SELECT plan(49);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('a'), tokenbill.create_account('b'), tokenbill.create_account('sand', credit_limit => 100, sandbox => true), tokenbill.create_account('poor'), tokenbill.recharge('a', 1000, 'R-1') \g /dev/null
 
@@ -80,7 +80,7 @@ SELECT is(amount, 3.0, 'of what was in suspense as well') FROM tokenbill.refund(
 
 -- Margin
 SELECT tokenbill.create_account('m'), tokenbill.recharge('m', 100, 'R-2'), tokenbill.set_price('margin', 'units', 3), tokenbill.set_cost('margin', 'units', 2), tokenbill.set_price('margin', 'other', 1) \g /dev/null
-SELECT is(cost, expected, 'cost of ' || usage) FROM (VALUES ('{"units": 2}', 4::numeric), ('{"units": 0}', 0), ('{"units": 2, "other": 1}', NULL), ('{"other": 0, "units": 1}', 2)) v(usage, expected),
+SELECT is(cost, expected, 'cost of ' || v.usage) FROM (VALUES ('{"units": 2}', 4::numeric), ('{"units": 0}', 0), ('{"units": 2, "other": 1}', NULL), ('{"other": 0, "units": 1}', 2)) v(usage, expected),
 	tokenbill.charge('m', 'margin', v.usage::jsonb, v.usage) r, tokenbill.ledger l WHERE l.account = 'm' AND l.seq = r.seq;
 SELECT tokenbill.refund('m', '{"units": 2}', 'm back', 1), tokenbill.charge_amount('m', 5, 'plain') \g /dev/null
 SELECT results_eq($$SELECT day, service, currency, revenue, cost, margin, lines, unknown_cost_lines FROM tokenbill.margin_daily WHERE account = 'm' ORDER BY service$$,
