@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(1333);
+SELECT plan(1355);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('a'), tokenbill.recharge('a', 1000, 'B-1'), tokenbill.set_price('llm', 'input_tokens', 1, 1000000), tokenbill.set_price('llm', 'tokens', 1, 1000000),
 	tokenbill.set_price('llm', 'seconds', 1), tokenbill.charge_amount('a', 5, 'c'), tokenbill.hold('a', 5, 'h'), tokenbill.create_account('rich'),
@@ -38,7 +38,7 @@ INSERT INTO argument VALUES
 	('charge_tokens', 'idempotency_key', 'key', '''k'''), ('charge_tokens', 'on_insufficient', 'word', '''refuse'''), ('charge_tokens', 'metadata', 'metadata?', 'NULL'), ('charge_tokens', 'wait', 'boolean', 'true'),
 	('charge_amount', 'account', 'text', '''a'''), ('charge_amount', 'amount', 'amount', '1'), ('charge_amount', 'idempotency_key', 'key', '''k'''),
 	('charge_amount', 'service', 'text?', '''s'''), ('charge_amount', 'on_insufficient', 'word', '''refuse'''), ('charge_amount', 'metadata', 'metadata?', 'NULL'), ('charge_amount', 'wait', 'boolean', 'true'),
-	('quote', 'account', 'text', '''a'''), ('quote', 'service', 'text', '''llm'''), ('quote', 'usage', 'usage', '''{"input_tokens": 1}'''),
+	('quote', 'account', 'text', '''a'''), ('quote', 'service', 'text', '''llm'''), ('quote', 'usage', 'usage', '''{"input_tokens": 1}'''), ('quote', 'metadata', 'metadata?', 'NULL'),
 	('normalize_usage', 'usage', 'usage', '''{"input_tokens": 1}'''), ('normalize_usage', 'format', 'word', '''auto'''),
 	('describe_usage', 'usage', 'usage', '''{"input_tokens": 1}'''), ('describe_usage', 'format', 'word', '''auto'''),
 	('hold', 'account', 'text', '''a'''), ('hold', 'amount', 'amount?', '1'), ('hold', 'idempotency_key', 'key', '''k'''), ('hold', 'ttl', 'ttl', '''1 min'''),
