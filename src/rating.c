@@ -228,21 +228,6 @@ rates_of(RateCard *card, const Rating *rating)
 	return rates;
 }
 
-/*
- * tb_check_usage
- *		Is it usage, whatever it costs?  *kept is what a ledger line keeps of it.
- */
-Refusal *
-tb_check_usage(Jsonb *usage, Jsonb **kept)
-{
-	Usage		read;
-	Refusal    *refusal = tb_normalize(usage, NULL, &read);
-
-	if (refusal == NULL)
-		*kept = read.kept;
-	return refusal;
-}
-
 static Refusal *
 no_price(const text *service, const char *meter)
 {

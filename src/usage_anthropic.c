@@ -34,6 +34,8 @@ static const UsageField fields[] = {
 	{"inference_geo", FIELD_REGION},
 	{"speed", FIELD_SPEED},
 	{"iterations", FIELD_ITERATIONS},
+	/* gateways add it, with the cache or without */
+	{"total_tokens", SLOT_TOTAL},
 	/* OpenRouter */
 	{"cost", FIELD_SKIP},
 	{"cost_details", FIELD_SKIP},
