@@ -29,7 +29,7 @@ typedef struct Credit
 	TimestampTz effective_at;
 	TimestampTz expires_at;		/* DT_NOEND: never */
 	text	   *status;			/* as it is stored */
-	bool		expired;		/* by a line of this request */
+	bool		expired;		/* by the line that is being stored */
 	bool		changed;
 } Credit;
 

@@ -64,6 +64,7 @@ expire(Account *account, Credit *credit)
 	credit->expired = true;
 	credit->changed = true;
 	tb_store_credits(account);
+	credit->expired = false;
 	if (!tb_lock_account(name, account))
 		elog(ERROR, "account is gone");
 	account->open_credits = list;
