@@ -254,7 +254,7 @@ ALTER TABLE tokenbill.account ENABLE ALWAYS TRIGGER forget_prices_insert;
 
 CREATE FUNCTION tokenbill.quote(account text, service text, usage jsonb, metadata jsonb DEFAULT NULL)
 RETURNS TABLE (meter text, quantity numeric, unit_price numeric, per numeric, tier text, amount numeric, priced_as text,
-	cost numeric, limits_hit text[])
+	cost numeric, limits_hit text[], burns jsonb)
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'tokenbill_quote';
 COMMENT ON FUNCTION tokenbill.quote(text, text, jsonb, jsonb) IS
-'What charge() would take for this usage, one row a meter, amounts positive, and which limits would refuse it; changes nothing. Errors: as charge()';
+'What charge() would take for this usage, one row a meter, amounts positive, which limits would refuse it and which credits would pay; changes nothing. Errors: as charge()';

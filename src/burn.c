@@ -464,17 +464,20 @@ tb_return(ChainedLine *line, Account *account, const ChainedLine *charge,
 }
 
 /*
- * tb_burned_by
- *		Who would pay an amount, as a line keeps it; null if no credit would.  The
- *		account's credits must have been loaded.
+ * tb_would_burn
+ *		Who would pay an amount, as a line keeps it; null if no credit would.  Looks
+ *		at the account as the calling query sees it, and needs SPI.
  */
 Jsonb *
-tb_burned_by(Account *account, const text *service, Numeric amount)
+tb_would_burn(const text *account_name, const text *service, Numeric amount)
 {
+	Account		account;
 	Parts		parts = {0};
 
-	if (account->open_credits == NULL || !is_positive(amount))
+	if (!tb_read_account(account_name, &account) || account.credits == 0 ||
+		!is_positive(amount))
 		return NULL;
-	find_payers(account, service, amount, &parts);
+	tb_load_credits(&account, true);
+	find_payers(&account, service, amount, &parts);
 	return has_credit(&parts) ? parts_json(&parts) : NULL;
 }

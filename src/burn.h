@@ -29,7 +29,7 @@ extern void tb_free_hold(Account *account, Hold *hold);
 extern void tb_return(ChainedLine *line, Account *account,
 					  const ChainedLine *charge, Numeric before,
 					  Numeric amount);
-extern Jsonb *tb_burned_by(Account *account, const text *service,
-						   Numeric amount);
+extern Jsonb *tb_would_burn(const text *account_name, const text *service,
+							Numeric amount);
 
 #endif							/* TOKENBILL_BURN_H */

@@ -3,6 +3,7 @@
  *	  quote(): what would a charge take?
  */
 #include "account.h"
+#include "burn.h"
 #include "check.h"
 #include "clock.h"
 #include "funcapi.h"
@@ -14,11 +15,12 @@
 
 PG_FUNCTION_INFO_V1(tokenbill_quote);
 
-#define QUOTE_COLUMNS 9
+#define QUOTE_COLUMNS 10
 
 /*
  * quote(account text, service text, usage jsonb, metadata jsonb = null)
- *	-> setof (meter, quantity, unit_price, per, tier, amount, priced_as, cost, limits_hit)
+ *	-> setof (meter, quantity, unit_price, per, tier, amount, priced_as, cost, limits_hit,
+ *			  burns)
  *		The same code as charge() prices with; changes nothing.
  */
 Datum
@@ -32,6 +34,7 @@ tokenbill_quote(PG_FUNCTION_ARGS)
 	Jsonb	   *metadata = PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3);
 	Rating		rating;
 	Datum		limits_hit;
+	Jsonb	   *burns;
 
 	InitMaterializedSRF(fcinfo, 0);
 	tb_raise(tb_check_text("account", account, TB_MAX_ACCOUNT));
@@ -43,6 +46,8 @@ tokenbill_quote(PG_FUNCTION_ARGS)
 	tb_raise(tb_rate(service, account, usage, tb_now(), true, &rating));
 	limits_hit = tb_limits_hit(account, service, metadata, rating.amount,
 							   tb_line_tokens(rating.usage, rating.rates));
+	burns = tb_would_burn(account, service,
+						  rating.unpriced != NULL ? tb_zero() : rating.amount);
 	tb_leave(&session);
 
 	for (int i = 0; i < rating.nitems; i++)
@@ -74,6 +79,8 @@ tokenbill_quote(PG_FUNCTION_ARGS)
 			values[7] = DirectFunctionCall1(numeric_trim_scale,
 											NumericGetDatum(item->cost));
 		values[8] = limits_hit;
+		values[9] = PointerGetDatum(burns);
+		nulls[9] = burns == NULL;
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values,
 							 nulls);
 	}

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(113);
+SELECT plan(117);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 
 -- 'g1 5, plain 1', in the order in which it was taken
@@ -178,6 +178,15 @@ SELECT tokenbill.release('x', 'h1') \g /dev/null
 SET LOCAL tokenbill.clock = '2026-10-01 00:00:00+00';
 SELECT tokenbill.expire_credits('x') \g /dev/null
 SELECT is(pg_temp.pick(s, 'kind', 'amount', 'balance', 'contra'), '{"kind": "expiry", "amount": -3, "balance": 7, "contra": "sandbox"}', 'credits expire') FROM tokenbill.statement s WHERE account = 'x' ORDER BY seq DESC LIMIT 1;
+
+-- A quote says who would pay for all of it, without asking anybody to
+SELECT tokenbill.create_account('q'), tokenbill.recharge('q', 10, 'R-q'), tokenbill.grant_credit('q', 3, 'g1', scope => '{llm-*}'), tokenbill.set_price('llm-1', 'input_tokens', 0.01), tokenbill.set_price('llm-1', 'output_tokens', 0.02),
+	tokenbill.set_price('other', 'input_tokens', 0.01) \g /dev/null
+SELECT is(jsonb_agg(jsonb_build_array(meter, amount, pg_temp.parts(burns)) ORDER BY meter), '[["input_tokens", 2, "g1 3, plain 3"], ["output_tokens", 4, "g1 3, plain 3"]]', 'a quote says which credits would burn')
+FROM tokenbill.quote('q', 'llm-1', '{"input_tokens": 200, "output_tokens": 200}');
+SELECT is(burns, NULL, 'or none') FROM tokenbill.quote('q', 'other', '{"input_tokens": 200}');
+SELECT is(balance, 7::numeric, 'the charge comes to the same') FROM tokenbill.charge('q', 'llm-1', '{"input_tokens": 200, "output_tokens": 200}', 'c1');
+SELECT is(pg_temp.burned('q', 'c1'), 'g1 3, plain 3', 'and burns those');
 
 SELECT is_empty('SELECT * FROM tokenbill.verify_ledger()', 'all of it is sound');
 SELECT is_empty('SELECT currency FROM tokenbill.trial_balance GROUP BY currency HAVING sum(amount) <> 0', 'and sums to zero');

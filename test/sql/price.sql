@@ -113,8 +113,8 @@ SELECT pg_temp.fingerprint() AS before \gset
 SELECT tokenbill.set_account_status(:'b', 'frozen') \g /dev/null
 SELECT tokenbill.set_price(:'s', 'input_tokens', 3, 1000000) \g /dev/null
 SELECT results_eq(format('SELECT * FROM tokenbill.quote(%L, %L, %L) ORDER BY meter', :'b', :'s', '{"input_tokens": 1500, "images": 2, "requests": 0}'),
-	$$VALUES ('images', 2::numeric, 5::numeric, 1::numeric, NULL::text, 10::numeric, 'images', NULL::numeric, '{}'::text[]),
-		('input_tokens', 1500, 3, 1000000, NULL, 0.0045, 'input_tokens', NULL, '{}'), ('requests', 0, 2, 1, NULL, 0, 'requests', NULL, '{}')$$, 'a quote has one row a meter, amounts positive; a frozen account gets one, without a cent');
+	$$VALUES ('images', 2::numeric, 5::numeric, 1::numeric, NULL::text, 10::numeric, 'images', NULL::numeric, '{}'::text[], NULL::jsonb),
+		('input_tokens', 1500, 3, 1000000, NULL, 0.0045, 'input_tokens', NULL, '{}', NULL), ('requests', 0, 2, 1, NULL, 0, 'requests', NULL, '{}', NULL)$$, 'a quote has one row a meter, amounts positive; a frozen account gets one, without a cent');
 SELECT results_eq(format('SELECT amount FROM tokenbill.quote(%L, %L, %L)', :'mark' || '.sand', :'s', '{"images": 2}'), 'VALUES (10::numeric)',
 	'a sandbox account is told the real price');
 SELECT pg_temp.refused(format('SELECT tokenbill.quote(%s)', args), sqlstate, detail, 'quote: ' || description)
