@@ -134,24 +134,37 @@ read_columns(const Datum *values, const bool *nulls, Account *account)
 }
 
 /*
+ * tb_make_account
+ *		Make an Account of a ctid and a row, as SPI returned them.
+ *
+ * Values are palloc'd in the current memory context.
+ */
+void
+tb_make_account(const text *account_name, Datum ctid, Datum row, Account *account)
+{
+	Datum		values[ACCOUNT_COLUMNS];
+	bool		nulls[ACCOUNT_COLUMNS];
+
+	account->account = unconstify(text *, account_name);
+	account->ctid = *(ItemPointer) DatumGetPointer(ctid);
+	take_apart(DatumGetHeapTupleHeaderCopy(row), values, nulls);
+	read_columns(values, nulls, account);
+	account->limits = DatumGetInt32(values[ACCOUNT_LIMITS]);
+	account->credits = DatumGetInt32(values[ACCOUNT_CREDITS]);
+}
+
+/*
  * Make an Account of the first row of the last result: ctid, row.
  */
 static bool
 take_account(const text *account_name, Account *account)
 {
 	Datum		columns[2];
-	Datum		values[ACCOUNT_COLUMNS];
-	bool		nulls[ACCOUNT_COLUMNS];
+	bool		nulls[2];
 
 	if (!tb_row(columns, nulls))
 		return false;
-
-	account->account = unconstify(text *, account_name);
-	account->ctid = *(ItemPointer) DatumGetPointer(columns[0]);
-	take_apart(DatumGetHeapTupleHeaderCopy(columns[1]), values, nulls);
-	read_columns(values, nulls, account);
-	account->limits = DatumGetInt32(values[ACCOUNT_LIMITS]);
-	account->credits = DatumGetInt32(values[ACCOUNT_CREDITS]);
+	tb_make_account(account_name, columns[0], columns[1], account);
 	return true;
 }
 
@@ -198,24 +211,15 @@ tb_read_account(const text *account_name, Account *account)
 	return take_account(account_name, account);
 }
 
-/*
- * tb_store_account
- *		Write back what a new line changed: balance, held, seq, time and hash.
- *
- * The row is where tb_lock_account() found it: nobody else can have moved it
- * since, so its ctid saves a second index search.  After this the ctid is stale;
- * lock the account again before posting another line.
- */
-void
-tb_store_account(const Account *account)
+/* The row of a version, by where it is: that saves a second index search. */
+#define STORE_ACCOUNT \
+	"UPDATE tokenbill.account SET balance = $3, held = $4, seq = $5, updated_at = $6, hash = $7" \
+	" WHERE ctid OPERATOR(pg_catalog.=) $2 AND account OPERATOR(pg_catalog.=) $1"
+
+static uint64
+store(Statement *query, const Account *account, TransactionId xmin)
 {
-	static Statement query = {
-		.sql = "UPDATE tokenbill.account SET balance = $3, held = $4, seq = $5, updated_at = $6, hash = $7"
-		" WHERE ctid OPERATOR(pg_catalog.=) $2 AND account OPERATOR(pg_catalog.=) $1",
-		.nargs = 7,
-		.types = {TEXTOID, TIDOID, NUMERICOID, NUMERICOID, INT8OID, TIMESTAMPTZOID, BYTEAOID}
-	};
-	Datum		values[7];
+	Datum		values[8];
 	char		hash[VARHDRSZ + TB_HASH_BYTES];
 	ItemPointerData ctid = account->ctid;
 
@@ -228,12 +232,51 @@ tb_store_account(const Account *account)
 	values[4] = Int64GetDatum(account->seq);
 	values[5] = TimestampTzGetDatum(account->updated_at);
 	values[6] = PointerGetDatum(hash);
-	if (tb_run(&query, values, NULL) != 1)
+	values[7] = TransactionIdGetDatum(xmin);
+	return tb_run(query, values, NULL);
+}
+
+/*
+ * tb_store_account
+ *		Write back what a new line changed: balance, held, seq, time and hash.
+ *
+ * The row is where tb_lock_account() found it: nobody else can have moved it
+ * since.  After this the ctid is stale; lock the account again before posting
+ * another line.
+ */
+void
+tb_store_account(const Account *account)
+{
+	static Statement query = {
+		.sql = STORE_ACCOUNT,
+		.nargs = 7,
+		.types = {TEXTOID, TIDOID, NUMERICOID, NUMERICOID, INT8OID, TIMESTAMPTZOID, BYTEAOID}
+	};
+
+	if (store(&query, account, InvalidTransactionId) != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("account \"%s\" moved while it was locked",
 						text_to_cstring(account->account)),
 				 errhint("Try the transaction again.")));
+}
+
+/*
+ * tb_store_account_if_unchanged
+ *		The same for an account that was read without a lock, in a row of that
+ *		xmin: false if it has changed since.  Waits for whoever has it locked.
+ */
+bool
+tb_store_account_if_unchanged(const Account *account, TransactionId xmin)
+{
+	static Statement query = {
+		.sql = STORE_ACCOUNT " AND xmin OPERATOR(pg_catalog.=) $8",
+		.nargs = 8,
+		.types = {TEXTOID, TIDOID, NUMERICOID, NUMERICOID, INT8OID, TIMESTAMPTZOID, BYTEAOID,
+		XIDOID}
+	};
+
+	return store(&query, account, xmin) == 1;
 }
 
 /* The change that the running statement is about; null when there is none. */

@@ -11,6 +11,7 @@
 #include "access/htup_details.h"
 #include "catalog/pg_type_d.h"
 #include "check.h"
+#include "common/hashfn.h"
 #include "query.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -146,6 +147,81 @@ tb_read_limits(const text *account)
 		fill_limit(&set->limits[i], DatumGetHeapTupleHeaderCopy(values[1]));
 	}
 	return set;
+}
+
+/*
+ * tb_read_limited_account
+ *		An account and its limits, in one statement and without a lock, as they
+ *		were together: they still are while the account's row has that xmin and
+ *		ctid, for whoever changes a limit or a counter rewrites it.  Null if there
+ *		is no such account, or if it has no limits.  Needs SPI.
+ */
+LimitSet *
+tb_read_limited_account(const text *account_name, Account *account,
+						TransactionId *xmin)
+{
+	static Statement query = {
+		.sql = "SELECT l.ctid, l, a.ctid, a, a.xmin FROM tokenbill.account a"
+		" JOIN tokenbill.account_limit l ON l.account OPERATOR(pg_catalog.=) a.account"
+		" WHERE a.account OPERATOR(pg_catalog.=) $1 ORDER BY l.name",
+		.nargs = 1,
+		.types = {TEXTOID}
+	};
+	LimitSet   *set;
+	Datum		values[5];
+	bool		nulls[5];
+	int			nlimits;
+
+	values[0] = PointerGetDatum(account_name);
+	nlimits = (int) tb_run(&query, values, NULL);
+	if (nlimits == 0)
+		return NULL;
+	set = palloc(sizeof(LimitSet));
+	set->nlimits = nlimits;
+	set->limits = palloc0(sizeof(AccountLimit) * nlimits);
+	for (int i = 0; i < nlimits; i++)
+	{
+		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, values,
+						  nulls);
+		set->limits[i].ctid = *(ItemPointer) DatumGetPointer(values[0]);
+		fill_limit(&set->limits[i], DatumGetHeapTupleHeaderCopy(values[1]));
+	}
+	tb_make_account(account_name, values[2], values[3], account);
+	*xmin = DatumGetTransactionId(values[4]);
+	return set;
+}
+
+/*
+ * tb_seems_limited, tb_note_limited
+ *		Which accounts had limits when this backend last came to them: a guess by
+ *		which way to begin with.  A wrong one costs time, and nothing else.
+ */
+static uint8 limited[1024];
+
+static uint32
+hint_number(const text *account)
+{
+	return DatumGetUInt32(hash_any((const unsigned char *) VARDATA_ANY(account),
+								   VARSIZE_ANY_EXHDR(account))) % (sizeof(limited) * 8);
+}
+
+bool
+tb_seems_limited(const text *account)
+{
+	uint32		n = hint_number(account);
+
+	return (limited[n / 8] & (1 << (n % 8))) != 0;
+}
+
+void
+tb_note_limited(const text *account, bool is_limited)
+{
+	uint32		n = hint_number(account);
+
+	if (is_limited)
+		limited[n / 8] |= 1 << (n % 8);
+	else
+		limited[n / 8] &= ~(1 << (n % 8));
 }
 
 static Datum

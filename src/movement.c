@@ -7,8 +7,9 @@
  *
  * A charge that looks at nothing but the account has a short way through the middle
  * of it: the statement that rewrites the account finds it, has it judged and locks
- * it, which spares one of three statements.  Whenever that does not get there, the
- * long way is taken from its beginning, and is what decides.
+ * it, which spares one of three statements.  With limits it is another, which reads
+ * first and rewrites what has not changed since.  Whenever that does not get there,
+ * the long way is taken from its beginning, and is what decides.
  *
  * Whatever stands in the way, a request that has been granted before is replayed
  * and not refused: so before a refusal is returned, the key is looked up.  (On the
@@ -158,6 +159,45 @@ move_at_once(Movement *movement, Receipt *receipt)
 }
 
 /*
+ * The same for an account that has limits.  These are rows of their own, which the
+ * statement that rewrites the account cannot see; so both are read together first,
+ * without a lock, and the account is rewritten if it has not changed since.
+ */
+static bool
+move_if_unchanged(Movement *movement, Receipt *receipt)
+{
+	ChainedLine *line = &movement->line;
+	Account		account;
+	Account		before;
+	Account		now;
+	TransactionId xmin;
+
+	movement->limits = tb_read_limited_account(line->account, &account, &xmin);
+	if (movement->limits == NULL)
+		tb_note_limited(line->account, false);
+	if (movement->limits == NULL || account.credits > 0 ||
+		judge(movement, &account) != NULL)
+		return false;
+
+	before = account;
+	tb_next_line(&account, line);
+	if (!tb_store_account_if_unchanged(&account, xmin))
+		return false;
+	if (unlikely(!tb_insert_line(&account, line)))
+	{
+		(void) tb_lock_account(line->account, &now);
+		before.ctid = now.ctid;
+		tb_store_account(&before);
+		return false;
+	}
+	tb_count_limits(movement);
+	receipt->line = *line;
+	receipt->currency = account.currency;
+	receipt->replayed = false;
+	return true;
+}
+
+/*
  * tb_move
  *		Carry out a movement, or replay it, or say why not.  Needs SPI.
  *
@@ -184,14 +224,18 @@ tb_move(Movement *movement, Receipt *receipt)
 
 	tb_open_month(tb_now());
 	if (movement->at_once && !tb_is_token(line->idempotency_key) &&
-		move_at_once(movement, receipt))
+		(tb_seems_limited(name) ? move_if_unchanged(movement, receipt) :
+		 move_at_once(movement, receipt)))
 		return NULL;
 	for (;;)
 	{
 		/* judge() may have kept something there */
 		line->request = request;
+		movement->limits = NULL;
 		if (!tb_lock_account(name, &account))
 			return tb_no_account(name);
+		if (account.limits > 0)
+			tb_note_limited(name, true);
 		if (unlikely(account.credits > 0))
 		{
 			tb_load_credits(&account, false);

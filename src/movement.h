@@ -40,7 +40,7 @@ struct Movement
 								 * do not refuse it */
 	Reserve		reserve;
 	const ChainedLine *refunded;	/* the charge, if this gives it back */
-	struct LimitSet *limits;	/* what tb_judge_limits() found */
+	struct LimitSet *limits;	/* once they are read: and what to count */
 	Oid			user;
 
 	/*
