@@ -35,6 +35,7 @@ FROM (VALUES
 	('cache_read_audio_tokens', 'cache_read_tokens', 'token', 'Audio that was read from a cache'),
 	('cache_read_image_tokens', 'cache_read_tokens', 'token', 'Images that were read from a cache'),
 	('cache_read_video_tokens', 'cache_read_tokens', 'token', 'Video that was read from a cache'),
+	('cache_write_audio_tokens', 'cache_write_5m_tokens', 'token', 'Audio that was written to a cache'),
 	('output_tokens', NULL, 'token', 'Text that came out'),
 	('reasoning_tokens', 'output_tokens', 'token', 'Output that was thought and not said'),
 	('output_audio_tokens', 'output_tokens', 'token', 'Audio that came out'),
@@ -47,6 +48,8 @@ FROM (VALUES
 	('seconds', NULL, 'second', 'Seconds of audio, video or computing'),
 	('requests', NULL, 'request', 'Calls'),
 	('web_searches', NULL, 'search', 'Searches of the web that the provider made'),
+	('web_searches_low', 'web_searches', 'search', 'Searches that put little into the context'),
+	('web_searches_high', 'web_searches', 'search', 'Searches that put much into the context'),
 	('web_fetches', NULL, 'fetch', 'Pages of the web that the provider fetched')
 ) m (meter, parent, unit, description);
 

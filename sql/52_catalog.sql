@@ -329,6 +329,8 @@ DECLARE
 	asked jsonb := tokenbill.check_catalog(import_prices.catalog);
 	unfit text[] := '{}';
 	name text;
+	fresh jsonb;
+	report jsonb;
 BEGIN
 	IF import_prices.markup <= -1 OR import_prices.markup > 1000 OR min_scale(import_prices.markup) > 6 OR import_prices.markup = 'NaN' THEN
 		PERFORM tokenbill.refuse('22023', 'markup must be a fraction of at most 6 decimals, more than -1 and at most 1000', '{"argument": "markup"}',
@@ -361,7 +363,7 @@ BEGIN
 		LOCK TABLE tokenbill.price IN SHARE ROW EXCLUSIVE MODE;
 	END IF;
 
-	RETURN QUERY
+	/* what to write comes out with what to tell, so that a dry run holds up nobody and can be made in a read-only transaction */
 	WITH said AS MATERIALIZED (
 		SELECT r.* FROM tokenbill.read_catalog(asked - unfit, import_prices.price_cap) r
 		WHERE asked - unfit <> '{}'
@@ -389,15 +391,6 @@ BEGIN
 			trim_scale(w.unit_price) || '/' || trim_scale(w.per) || coalesce(' ' || w.mode || ' ' || w.tiers, '') AS now
 		FROM wanted w
 		LEFT JOIN present p ON p.service = w.model AND p.meter = w.meter AND p.side = w.side AND p.service_tier = w.service_tier AND p.hours = w.hours
-	), written AS (
-		INSERT INTO tokenbill.price (service, meter, account, price_group, side, service_tier, hours, valid_from, unit_price, per, mode, tiers, created_at)
-		SELECT c.model, c.meter, '*', '', c.side, c.service_tier, c.hours, since, trim_scale(c.unit_price), c.per, c.mode, c.tiers, tokenbill.clock()
-		FROM compared c
-		WHERE c.change <> 'unchanged' AND NOT import_prices.dry_run
-	), registered AS (
-		INSERT INTO tokenbill.catalog_model (service, created_at)
-		SELECT DISTINCT w.model, tokenbill.clock() FROM wanted w WHERE NOT import_prices.dry_run
-		ON CONFLICT DO NOTHING
 	), known AS (
 		SELECT DISTINCT p.service FROM present p
 	), outcome AS (
@@ -422,34 +415,48 @@ BEGIN
 		LEFT JOIN wanted w ON w.model = p.service AND w.meter = p.meter AND w.side = p.side AND w.service_tier = p.service_tier AND w.hours = p.hours
 		WHERE p.side = 'cost' AND w.model IS NULL
 		GROUP BY p.service
+	), told AS (
+		SELECT coalesce(e.key, g.model) AS model, CASE
+				WHEN e.key IS NULL THEN 'gone'
+				WHEN o.prices = 0 THEN 'unchanged'
+				WHEN o.model IS NOT NULL AND k.service IS NULL THEN 'new'
+				WHEN o.model IS NOT NULL THEN 'changed'
+				WHEN e.key = 'sample_spec' OR e.key = ANY (unfit) OR r.impossible IS NOT NULL OR r.refused IS NOT NULL THEN 'skipped'
+				ELSE 'reported' END AS action,
+			coalesce(o.prices, 0) AS prices,
+			jsonb_strip_nulls(jsonb_build_object(
+				'reason', CASE
+					WHEN e.key IS NULL THEN 'the catalog does not have it any more; its prices stay'
+					WHEN o.model IS NOT NULL THEN NULL
+					WHEN e.key = 'sample_spec' THEN 'describes the catalog'
+					WHEN e.key = ANY (unfit) THEN 'no name for a service'
+					WHEN jsonb_typeof(e.value) <> 'object' THEN 'not an object'
+					WHEN r.impossible IS NOT NULL OR r.refused IS NOT NULL THEN 'no price that can be'
+					ELSE 'no price' END,
+				'changes', CASE WHEN k.service IS NOT NULL THEN o.changes END,
+				'impossible', r.impossible, 'refused', r.refused, 'contradictions', r.contradictions, 'left_out', r.left_out, 'assumed', r.assumed, 'unknown', r.unknown,
+				'free', nullif(o.free, false), 'gone', CASE WHEN e.key IS NULL OR o.model IS NOT NULL THEN g.meters END)) AS detail
+		FROM jsonb_each(asked) e
+		FULL JOIN (SELECT g.* FROM gone g WHERE import_prices.models IS NULL OR EXISTS (SELECT FROM unnest(import_prices.models) w
+				WHERE g.model = w OR right(w, 1) = '*' AND starts_with(g.model, left(w, -1)))) g ON g.model = e.key
+		LEFT JOIN outcome o ON o.model = e.key
+		LEFT JOIN known k ON k.service = e.key
+		LEFT JOIN remark r ON r.model = e.key
 	)
-	SELECT coalesce(e.key, g.model), CASE
-			WHEN e.key IS NULL THEN 'gone'
-			WHEN o.prices = 0 THEN 'unchanged'
-			WHEN o.model IS NOT NULL AND k.service IS NULL THEN 'new'
-			WHEN o.model IS NOT NULL THEN 'changed'
-			WHEN e.key = 'sample_spec' OR e.key = ANY (unfit) OR r.impossible IS NOT NULL OR r.refused IS NOT NULL THEN 'skipped'
-			ELSE 'reported' END,
-		coalesce(o.prices, 0),
-		jsonb_strip_nulls(jsonb_build_object(
-			'reason', CASE
-				WHEN e.key IS NULL THEN 'the catalog does not have it any more; its prices stay'
-				WHEN o.model IS NOT NULL THEN NULL
-				WHEN e.key = 'sample_spec' THEN 'describes the catalog'
-				WHEN e.key = ANY (unfit) THEN 'no name for a service'
-				WHEN jsonb_typeof(e.value) <> 'object' THEN 'not an object'
-				WHEN r.impossible IS NOT NULL OR r.refused IS NOT NULL THEN 'no price that can be'
-				ELSE 'no price' END,
-			'changes', CASE WHEN k.service IS NOT NULL THEN o.changes END,
-			'impossible', r.impossible, 'refused', r.refused, 'contradictions', r.contradictions, 'left_out', r.left_out, 'assumed', r.assumed, 'unknown', r.unknown,
-			'free', nullif(o.free, false), 'gone', CASE WHEN e.key IS NULL OR o.model IS NOT NULL THEN g.meters END))
-	FROM jsonb_each(asked) e
-	FULL JOIN (SELECT g.* FROM gone g WHERE import_prices.models IS NULL OR EXISTS (SELECT FROM unnest(import_prices.models) w
-			WHERE g.model = w OR right(w, 1) = '*' AND starts_with(g.model, left(w, -1)))) g ON g.model = e.key
-	LEFT JOIN outcome o ON o.model = e.key
-	LEFT JOIN known k ON k.service = e.key
-	LEFT JOIN remark r ON r.model = e.key
-	ORDER BY coalesce(e.key, g.model) COLLATE "C";
+	SELECT (SELECT jsonb_agg(to_jsonb(c)) FROM compared c WHERE c.change <> 'unchanged'),
+		(SELECT jsonb_agg(to_jsonb(t) ORDER BY t.model COLLATE "C") FROM told t)
+	INTO fresh, report;
+
+	IF NOT import_prices.dry_run THEN
+		INSERT INTO tokenbill.price (service, meter, account, price_group, side, service_tier, hours, valid_from, unit_price, per, mode, tiers, created_at)
+		SELECT f.model, f.meter, '*', '', f.side, f.service_tier, f.hours, since, trim_scale(f.unit_price), f.per, f.mode, f.tiers, tokenbill.clock()
+		FROM jsonb_to_recordset(fresh) f (model text, meter text, side text, service_tier text, hours text, unit_price numeric, per numeric, mode text, tiers jsonb);
+		INSERT INTO tokenbill.catalog_model (service, created_at)
+		SELECT t.model, tokenbill.clock() FROM jsonb_to_recordset(report) t (model text, action text) WHERE t.action IN ('new', 'changed', 'unchanged')
+		ON CONFLICT DO NOTHING;
+	END IF;
+	RETURN QUERY SELECT t.model, t.action, t.prices, t.detail
+	FROM jsonb_to_recordset(report) t (model text, action text, prices integer, detail jsonb);
 EXCEPTION WHEN unique_violation THEN
 	PERFORM tokenbill.refuse('PT409', 'there are other prices from that moment on', jsonb_build_object('argument', 'valid_from', 'valid_from', since),
 		'Prices are not changed, only followed by others: use a later valid_from.');

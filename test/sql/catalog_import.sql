@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(62);
+SELECT plan(63);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('ann', credit_limit => 1000000) \g /dev/null
 
@@ -122,6 +122,10 @@ SELECT results_eq(format('SELECT * FROM tokenbill.import_prices(%L, 0.2, dry_run
 	('none', 'reported', 0, '{"reason": "no price"}'), ('odd', 'new', 2, '{"unknown": {"odd_cost": 3}}'), ('sample_spec', 'skipped', 0, '{"reason": "describes the catalog"}'),
 	('text', 'reported', 0, '{"reason": "not an object"}')$$, 'a dry run tells what would be done');
 SELECT is(pg_temp.fingerprint(), :'before'::jsonb, 'and does nothing');
+SAVEPOINT read_only;
+SET LOCAL transaction_read_only = on;
+SELECT is(count(*), 10::bigint, 'so it can be made where nothing can be written') FROM tokenbill.import_prices(:'catalog', dry_run => true);
+ROLLBACK TO read_only;
 SELECT bag_eq(format('SELECT action, prices FROM tokenbill.import_prices(%L, 0.2)', :'catalog'),
 	$$VALUES ('new', 6), ('new', 2), ('new', 2), ('new', 2), ('skipped', 0), ('skipped', 0), ('skipped', 0), ('skipped', 0), ('reported', 0), ('reported', 0)$$, 'the import does it');
 SELECT results_eq($$SELECT side COLLATE "default", meter COLLATE "default", service_tier COLLATE "default", unit_price, per, mode, tiers, valid_from FROM tokenbill.price WHERE service IN ('a', 'b') ORDER BY service, side, meter, service_tier$$, $$VALUES
