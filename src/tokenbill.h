@@ -6,6 +6,7 @@
  *
  *	  charge.c, hold.c, credit.c, order.c		SQL functions: arguments in
  *	    -> check.c, card.c						are they well formed?
+ *	    -> usage.c, usage_*.c					what did the call use, in meters?
  *	    -> rating.c, price.c					what does the usage cost?
  *	    -> movement.c							the one way a line is posted:
  *	         -> idempotency.c					  has this key been used?

@@ -89,6 +89,22 @@ static const UsageField response_fields[] = {
 	{NULL, NSLOTS}
 };
 
+/* What OpenRouter tells of a generation afterwards, counted by the model's maker. */
+static const UsageField generation_fields[] = {
+	{"native_tokens_prompt", SLOT_INPUT_TOTAL},
+	{"native_tokens_cached", SLOT_CACHED_TOTAL},
+	{"native_tokens_completion", SLOT_OUTPUT_TOTAL},
+	{"native_tokens_reasoning", SLOT_REASONING},
+	{"native_tokens_completion_images", SLOT_OUTPUT_IMAGE},
+	{"tokens_prompt", FIELD_SKIP},
+	{"tokens_completion", FIELD_SKIP},
+	{"usage", FIELD_SKIP},		/* money */
+	{"total_cost", FIELD_SKIP},
+	{"cache_discount", FIELD_SKIP},
+	{"service_tier", FIELD_SERVICE_TIER},
+	{NULL, NSLOTS}
+};
+
 static Refusal *
 make_meters(Reading *reading)
 {
@@ -137,6 +153,18 @@ chat_meters(Reading *reading)
 		return tb_missing_field(reading, "prompt_tokens", hint);
 	if (!slot_given(reading, SLOT_OUTPUT_TOTAL))
 		return tb_missing_field(reading, "completion_tokens", hint);
+	return make_meters(reading);
+}
+
+static Refusal *
+generation_meters(Reading *reading)
+{
+	static const char hint[] = "OpenRouter tells it when the generation is over: ask again.";
+
+	if (!slot_given(reading, SLOT_INPUT_TOTAL))
+		return tb_missing_field(reading, "native_tokens_prompt", hint);
+	if (!slot_given(reading, SLOT_OUTPUT_TOTAL))
+		return tb_missing_field(reading, "native_tokens_completion", hint);
 	return make_meters(reading);
 }
 
@@ -206,6 +234,7 @@ const UsageFormat tb_openai_formats[] = {
 	{"openai_embeddings", chat_fields, false, embedding_meters},
 	{"deepseek", chat_fields, false, chat_meters},
 	{"openrouter", chat_fields, false, chat_meters},
+	{"openrouter_generation", generation_fields, false, generation_meters},
 	{"anthropic_openai", chat_fields, false, chat_meters},
 	{NULL, NULL, false, NULL}
 };

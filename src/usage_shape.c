@@ -25,7 +25,8 @@ static const char *const provider_members[] = {
 	"response_token_count", "candidates_token_count",
 	"cached_content_token_count", "tool_use_prompt_token_count",
 	"cache_read_input_tokens", "cache_creation_input_tokens",
-	"prompt_cache_hit_tokens", "prompt_cache_miss_tokens"
+	"prompt_cache_hit_tokens", "prompt_cache_miss_tokens",
+	"native_tokens_prompt", "native_tokens_completion"
 };
 
 static const char *const gemini_members[] = {
@@ -52,6 +53,10 @@ static const char *const openrouter_members[] = {
 	"cost", "cost_details", "is_byok", NULL
 };
 
+static const char *const generation_members[] = {
+	"native_tokens_prompt", "native_tokens_completion", NULL
+};
+
 static const char *const usage_members[] = {
 	"input_tokens", "output_tokens", "prompt_tokens", "completion_tokens",
 	"seconds", NULL
@@ -73,7 +78,7 @@ tb_is_provider_member(const char *name, int len)
 {
 	/* the shortest has 12 letters; most meters are told by their first one */
 	if (len < 12 || (name[0] != 't' && name[0] != 'p' && name[0] != 'c' &&
-					 name[0] != 'r'))
+					 name[0] != 'r' && name[0] != 'n'))
 		return false;
 	for (size_t i = 0; i < lengthof(provider_members); i++)
 	{
@@ -202,12 +207,22 @@ tb_unwrap(Jsonb *usage, const UsageFormat *format, Shape *shape)
 	shape->object = usage;
 	shape->service_tier = NULL;
 
+	/* here usage is money */
+	if (first_of(body, generation_members) != NULL)
+		return NULL;
+
 	for (int i = 0; i <= MAX_WRAPPERS; i++)
 	{
 		JsonbValue *inner;
-		JsonbContainer *wrapped;
-		Refusal    *refusal = usage_of(body, &inner);
+		JsonbContainer *wrapped = object_member(body, "data");
+		Refusal    *refusal;
 
+		if (wrapped != NULL && first_of(wrapped, generation_members) != NULL)
+		{
+			shape->object = JsonbValueToJsonb(member(body, "data"));
+			return NULL;
+		}
+		refusal = usage_of(body, &inner);
 		if (refusal != NULL)
 			return refusal;
 		if (inner != NULL)
@@ -344,6 +359,11 @@ tb_find_format(Shape *shape)
 	if (shape->format != NULL)
 		return NULL;
 
+	if (first_of(object, generation_members) != NULL)
+	{
+		shape->format = format_called("openrouter_generation");
+		return NULL;
+	}
 	if (gemini != NULL && usage != NULL)
 		return ambiguous(usage, "[\"gemini\", \"openai_chat\"]",
 						 "Pass the object as the provider sent it, or name its format.");
