@@ -66,8 +66,18 @@ GRANT SELECT ON tokenbill.balances, tokenbill.statement, tokenbill.holds, tokenb
 GRANT EXECUTE ON FUNCTION
 	tokenbill.count_characters(text),
 	tokenbill.count_graphemes(text),
-	tokenbill.count_words(text)
+	tokenbill.count_words(text),
+	tokenbill.count_characters(jsonb, jsonb),
+	tokenbill.count_graphemes(jsonb, jsonb),
+	tokenbill.count_words(jsonb, jsonb),
+	tokenbill.count_images(jsonb, jsonb),
+	tokenbill.count_pixels(jsonb, jsonb),
+	tokenbill.count_seconds(jsonb, jsonb),
+	tokenbill.count_requests(jsonb, jsonb),
+	tokenbill.count_sum(jsonb, jsonb)
 TO tokenbill_app, tokenbill_billing;
+GRANT EXECUTE ON FUNCTION tokenbill.set_meter_function(text, regprocedure, text, jsonb, text[], text[]) TO tokenbill_admin;
+GRANT SELECT ON tokenbill.meter_functions TO tokenbill_billing, tokenbill_reader;
 
 /* finance and monitoring: all views, and the proof */
 GRANT SELECT ON tokenbill.balances, tokenbill.statement, tokenbill.holds, tokenbill.credits, tokenbill.recharge_orders, tokenbill.prices,

@@ -5,8 +5,9 @@
  * Items are carried out account by account, in the order of the accounts' names,
  * so that two batches over the same accounts wait for each other and do not
  * deadlock; within an account, and in the answer, they keep the order they came
- * in.  A refusal is a value, so an item needs no subtransaction; an error that is
- * none (a serialization failure, a full disk) ends the whole batch.
+ * in.  A refusal is a value, so an item needs no subtransaction, unless a function
+ * counts one of its meters; an error that is none (a serialization failure, a full
+ * disk) ends the whole batch.
  */
 #include "charge.h"
 
@@ -15,6 +16,7 @@
 #include "check.h"
 #include "executor/tuptable.h"
 #include "funcapi.h"
+#include "measure.h"
 #include "miscadmin.h"
 #include "query.h"
 #include "utils/builtins.h"
@@ -286,6 +288,7 @@ tokenbill_charge_batch(PG_FUNCTION_ARGS)
 	BatchItem **order;
 	int			count;
 	int			n = 0;
+	bool		contained;
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (requests == NULL)
@@ -320,8 +323,17 @@ tokenbill_charge_batch(PG_FUNCTION_ARGS)
 	each = AllocSetContextCreate(CurrentMemoryContext, "tokenbill batch item",
 								 ALLOCSET_DEFAULT_SIZES);
 	tb_enter(fcinfo, &session);
-	for (int i = 0; i < n; i++)
-		do_item(order[i], session.userid, rsinfo->setDesc, each);
+	contained = tb_contain_functions(true);
+	PG_TRY();
+	{
+		for (int i = 0; i < n; i++)
+			do_item(order[i], session.userid, rsinfo->setDesc, each);
+	}
+	PG_FINALLY();
+	{
+		(void) tb_contain_functions(contained);
+	}
+	PG_END_TRY();
 	tb_leave(&session);
 	MemoryContextDelete(each);
 

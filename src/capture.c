@@ -48,6 +48,7 @@ judge_capture(Movement *movement, Account *account)
 							  tb_now(), true, &rating);
 		if (refusal != NULL)
 			return refusal;
+		line->usage = rating.usage;
 		request->price = rating.amount;
 		line->rates = rating.rates;
 		line->cost = rating.cost;
@@ -131,8 +132,6 @@ tokenbill_capture(PG_FUNCTION_ARGS)
 							tb_json("argument:s", "amount"),
 							"Pass the usage, or the amount, or neither to capture all that is left.",
 							"usage and amount cannot both be given"));
-	if (line->usage != NULL)
-		tb_raise(tb_check_usage(line->usage, &line->usage));
 	if (request.amount != NULL)
 		tb_raise(tb_check_amount("amount", request.amount));
 	tb_raise(tb_check_optional_text("service", request.service, TB_MAX_NAME));
@@ -152,6 +151,7 @@ tokenbill_capture(PG_FUNCTION_ARGS)
 									   request.service));
 	request.movement.ref_argument = "hold_key";
 	request.movement.derives_service = true;
+	request.movement.derives_usage = true;
 	request.movement.judge = judge_capture;
 	request.movement.follow = follow_capture;
 	return tb_move_hold(fcinfo, &request);

@@ -35,6 +35,7 @@
 #include "limit.h"
 #include "money.h"
 #include "month.h"
+#include "rating.h"
 #include "tenant.h"
 #include "token.h"
 #include "utils/builtins.h"
@@ -62,6 +63,14 @@ replay(Movement *movement, const Account *account, const ChainedLine *was,
 	now.amount = movement->asked_amount;
 	if (movement->derives_service)
 		now.service = was->service;
+	if (movement->derives_usage && now.usage != NULL)
+	{
+		Refusal    *refusal = tb_keep_usage(was->service, was->account,
+											now.usage, &now.usage);
+
+		if (refusal != NULL)
+			return refusal;
+	}
 	return tb_same_request(was, &now, movement->ref_argument);
 }
 

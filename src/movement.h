@@ -33,6 +33,8 @@ struct Movement
 								 * only */
 	bool		derives_service;	/* the line's service was not asked for by
 									 * name */
+	bool		derives_usage;	/* what the line keeps of the usage depends on
+								 * its service */
 	bool		any_request;	/* judge() found that it has been done already */
 	bool		at_once;		/* judge() looks at the account only, and
 								 * nothing follows: the short way will do */

@@ -5,9 +5,9 @@
  * The cache is filled a service at a time, from tokenbill.price, and thrown away
  * as a whole when that table changes: a row trigger invalidates the table's
  * relation cache entry in every session, whoever changed it.  The same trigger is
- * on what else decides about a price: meters' parents, accounts' price groups.  Messages are taken
- * in at the start of every look-up, so a price that has been committed is seen by
- * the next statement of every session.
+ * on what else decides about a price: meters' parents and functions, accounts' price
+ * groups.  Messages are taken in at the start of every look-up, so a price that
+ * has been committed is seen by the next statement of every session.
  *
  * Two things must not end up in the cache for good:
  * - prices this transaction has not committed yet: its abort invalidates too;
@@ -270,6 +270,7 @@ load_card(const text *service, const char *account, int account_len,
 		(void) tb_row(&format, &isnull);
 		card->usage_format = DatumGetTextPCopy(format);
 	}
+	tb_load_functions(service, cache_context, &card->functions);
 	nrows = tb_run(&query, args, NULL);
 	card->meters = palloc(sizeof(Meter) * Max(nrows, 1));
 	for (uint64 i = 0; i < nrows; i++)

@@ -1,7 +1,7 @@
 #ifndef TOKENBILL_PRICE_H
 #define TOKENBILL_PRICE_H
 
-#include "tokenbill.h"
+#include "measure.h"
 
 typedef enum PriceMode
 {
@@ -73,6 +73,7 @@ typedef struct RateCard
 	Meter	   *meters;
 	bool		has_prices;		/* else nobody has priced the service */
 	bool		has_costs;
+	MeterFunctions functions;	/* that count some of the meters */
 	bool		particular;		/* some accounts or groups have it otherwise */
 	const Meter *minimum;		/* what a call costs at least; null: nothing */
 	text	   *usage_format;	/* how usage is read; null: find out */

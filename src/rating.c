@@ -347,6 +347,60 @@ rate_meter(const RateCard *card, const text *account, const Usage *usage,
 }
 
 /*
+ * Read the usage, with what functions count in it, and the card to price it with.
+ * The first *nreported meters are those that the usage itself has, those from
+ * *nwanted on need no price.
+ */
+static Refusal *
+read_usage(const text *service, const text *account, Jsonb *usage,
+		   RateCard **card, Usage *read, int *nreported, int *nwanted)
+{
+	MeterFunctions functions;
+	text	   *format;
+	Refusal    *refusal;
+
+	*card = tb_rate_card(service, account);
+	if (likely((*card)->functions.n == 0))
+	{
+		refusal = tb_normalize(usage, (*card)->usage_format, read);
+		*nreported = *nwanted = read->nmeters;
+		return refusal;
+	}
+
+	/* a user's function can make the cache start anew */
+	functions = tb_copy_functions(&(*card)->functions);
+	format = (*card)->usage_format;
+	if (format != NULL)
+		format = (text *) PG_DETOAST_DATUM_COPY(PointerGetDatum(format));
+	refusal = tb_measure(&functions, usage, format, read, nreported, nwanted);
+	*card = tb_rate_card(service, account);
+	return refusal;
+}
+
+/*
+ * tb_keep_usage
+ *		What the ledger line of a charge of this usage keeps of it.  Needs SPI.
+ *
+ * To find out whether a request is the same as one that has been granted: it
+ * depends on the service, because functions may forget texts.  service may be null.
+ */
+Refusal *
+tb_keep_usage(const text *service, const text *account, Jsonb *usage,
+			  Jsonb **kept)
+{
+	static const MeterFunctions none = {0};
+	RateCard   *card = service ? tb_rate_card(service, account) : NULL;
+	Usage		read;
+	Refusal    *refusal = tb_measure(card ? &card->functions : &none, usage,
+									 card ? card->usage_format : NULL, &read,
+									 NULL, NULL);
+
+	if (refusal == NULL)
+		*kept = read.kept;
+	return refusal;
+}
+
+/*
  * tb_rate
  *		Price some usage of a service for an account, at a time.
  *
@@ -359,15 +413,18 @@ Refusal *
 tb_rate(const text *service, const text *account, Jsonb *usage,
 		TimestampTz at, bool may_suspend, Rating *rating)
 {
-	RateCard   *card = tb_rate_card(service, account);
+	RateCard   *card;
 	Usage		read;
 	CallTime	when = {.at = at,.minute = -1};
 	Numeric		amount = NULL;
 	Numeric		cost = NULL;
-	bool		cost_known = card->has_costs;
+	bool		cost_known;
 	bool		used = false;
 	bool		suspended = false;
-	Refusal    *refusal = tb_normalize(usage, card->usage_format, &read);
+	int			nreported;
+	int			nwanted;
+	Refusal    *refusal = read_usage(service, account, usage, &card, &read,
+									 &nreported, &nwanted);
 
 	rating->nitems = 0;
 	rating->context = NULL;
@@ -377,6 +434,7 @@ tb_rate(const text *service, const text *account, Jsonb *usage,
 	rating->usage = read.kept;
 	if (strcmp(read.service_tier, "standard") != 0)
 		when.service_tier = read.service_tier;
+	cost_known = card->has_costs;
 	may_suspend = may_suspend && unpriced_policy == UNPRICED_SUSPENSE;
 	if (!card->has_prices && !may_suspend && unpriced_policy != UNPRICED_FALLBACK)
 		return no_price(service, NULL);
@@ -396,7 +454,7 @@ tb_rate(const text *service, const text *account, Jsonb *usage,
 		if (unlikely(!rate_meter(card, account, &read, &read.meters[i], &when,
 								 rating, item)))
 		{
-			if (!is_used)
+			if (!is_used || i >= nwanted)
 				continue;
 			if (!may_suspend)
 				return no_price(service, card->has_prices || unpriced_policy == UNPRICED_FALLBACK ?
@@ -406,10 +464,12 @@ tb_rate(const text *service, const text *account, Jsonb *usage,
 			rating->nitems++;
 			continue;
 		}
+		if (i >= nreported)
+			item->plain = false;
 		amount = amount == NULL ? item->amount : tb_add(amount, item->amount);
 		if (item->cost != NULL)
 			cost = cost == NULL ? item->cost : tb_add(cost, item->cost);
-		else if (is_used)
+		else if (is_used && i < nwanted)
 			cost_known = false;
 		used = used || is_used;
 		rating->nitems++;

@@ -33,6 +33,8 @@ typedef struct Rating
 	RatedMeter	items[TB_MAX_METERS + 1];	/* one for a minimum charge */
 } Rating;
 
+extern Refusal *tb_keep_usage(const text *service, const text *account,
+							  Jsonb *usage, Jsonb **kept);
 extern Refusal *tb_rate(const text *service, const text *account, Jsonb *usage,
 						TimestampTz at, bool may_suspend, Rating *rating);
 extern void tb_rating_init(void);

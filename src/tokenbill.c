@@ -9,6 +9,7 @@
 
 #include "burn_order.h"
 #include "clock.h"
+#include "measure.h"
 #include "month.h"
 #include "price.h"
 #include "rating.h"
@@ -27,6 +28,7 @@ _PG_init(void)
 	tb_month_init();
 	tb_price_init();
 	tb_rating_init();
+	tb_callee_init();
 	tb_tenant_init();
 	MarkGUCPrefixReserved("tokenbill");
 }

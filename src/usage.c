@@ -444,40 +444,6 @@ tb_format_by_name(const text *name)
 }
 
 /*
- * tb_check_usage
- *		Is it usage of any format, whatever it costs?  *kept is what a ledger line
- *		keeps of it.
- *
- * For who does not know the service yet, and so not its format: what is refused
- * is what no service could take.
- */
-Refusal *
-tb_check_usage(Jsonb *usage, Jsonb **kept)
-{
-	Usage		read;
-	Refusal    *refusal = tb_normalize(usage, NULL, &read);
-
-	if (unlikely(refusal != NULL && usage != NULL && JB_ROOT_IS_OBJECT(usage) &&
-				 JB_ROOT_COUNT(usage) > 0))
-	{
-		bool		taken = take_meters(usage, false, &read) == NULL;
-
-		read.kept = usage;
-		for (size_t i = 0; !taken && i < lengthof(families); i++)
-		{
-			for (const UsageFormat *format = families[i];
-				 !taken && format->name != NULL; format++)
-				taken = take_provider(usage, format, &read) == NULL;
-		}
-		if (taken)
-			refusal = NULL;
-	}
-	if (refusal == NULL)
-		*kept = read.kept;
-	return refusal;
-}
-
-/*
  * tb_check_usage_format
  *		Null, "auto" or a format that tb_normalize knows.
  */

@@ -71,7 +71,6 @@ typedef struct Usage
 
 extern Refusal *tb_normalize(Jsonb *usage, const text *format, Usage *result);
 extern Numeric tb_context_tokens(const Usage *usage);
-extern Refusal *tb_check_usage(Jsonb *usage, Jsonb **kept);
 extern Refusal *tb_check_usage_format(const char *argument, const text *format);
 extern bool tb_is_meter_name(const char *name, int len);
 extern bool tb_counts_things(const char *meter, int len);

@@ -29,6 +29,9 @@ INSERT INTO may VALUES
 	('reprice', false, true, false, true), ('unit_price_above', false, true, true, true),
 	('count_characters', true, true, false, true), ('count_graphemes', true, true, false, true), ('count_words', true, true, false, true),
 	('explain_burn', true, true, true, true),
+	('count_characters', true, true, false, true), ('count_graphemes', true, true, false, true), ('count_words', true, true, false, true),
+	('count_images', true, true, false, true), ('count_pixels', true, true, false, true), ('count_seconds', true, true, false, true), ('count_requests', true, true, false, true), ('count_sum', true, true, false, true),
+	('set_meter_function', false, false, false, true),
 	('verify_ledger', false, false, true, true),
 	('set_spend_limit', false, true, false, true), ('set_rate_limit', false, true, false, true), ('drop_limit', false, true, false, true), ('limit_state', true, true, true, true),
 	('set_account_status', false, false, false, true), ('set_credit_limit', false, false, false, true), ('set_account_policy', false, false, false, true), ('expire_holds', false, false, false, true),
@@ -53,7 +56,7 @@ INSERT INTO sees VALUES
 	('prices', true, true, true, true), ('usage_daily', false, false, true, true), ('trial_balance', false, false, true, true), ('catalog_fields', false, true, true, true), ('metrics', false, false, true, true),
 	('credits', true, true, true, true), ('burn_orders', false, false, true, true),
 	('margin_daily', false, false, true, true), ('prices_below_cost', false, true, true, true), ('suspense', false, true, true, true),
-	('spend_limits', true, true, true, true), ('rate_limits', true, true, true, true);
+	('spend_limits', true, true, true, true), ('rate_limits', true, true, true, true), ('meter_functions', false, true, true, true);
 SELECT bag_eq($$SELECT relname::text, has_table_privilege('rt_app', oid, 'SELECT') AS app, has_table_privilege('rt_billing', oid, 'SELECT') AS billing,
 		has_table_privilege('rt_reader', oid, 'SELECT') AS reader, has_table_privilege('rt_admin', oid, 'SELECT') AS admin FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind IN ('v', 'm')$$, 'SELECT * FROM sees', 'each view is read by whom it is meant for');
 SELECT is_empty($$SELECT r, relname, p FROM pg_class, unnest('{rt_plain,rt_app,rt_billing,rt_reader,rt_admin}'::name[]) r, unnest('{INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) p

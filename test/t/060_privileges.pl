@@ -64,6 +64,12 @@ my %granted = (
 	count_characters => [ 'app billing admin', "SELECT tokenbill.count_characters('a'::text)" ],
 	count_graphemes => [ 'app billing admin', "SELECT tokenbill.count_graphemes('a'::text)" ],
 	count_words => [ 'app billing admin', "SELECT tokenbill.count_words('a'::text)" ],
+	count_images => [ 'app billing admin', q{SELECT tokenbill.count_images('{"n": 1}')} ],
+	count_pixels => [ 'app billing admin', q{SELECT tokenbill.count_pixels('{"size": "2x2"}')} ],
+	count_seconds => [ 'app billing admin', q{SELECT tokenbill.count_seconds('{"seconds": 1}')} ],
+	count_requests => [ 'app billing admin', q{SELECT tokenbill.count_requests('{}')} ],
+	count_sum => [ 'app billing admin', q{SELECT tokenbill.count_sum('{"tokens": 1}', '{"meters": {"tokens": 1}}')} ],
+	set_meter_function => [ 'admin', "SELECT tokenbill.set_meter_function('words', 'tokenbill.count_words(jsonb, jsonb)', '%k')" ],
 	verify_ledger => [ 'reader admin', 'SELECT * FROM tokenbill.verify_ledger()' ],
 	set_account_status => [ 'admin', "SELECT tokenbill.set_account_status('ann', 'active')" ],
 	set_credit_limit => [ 'admin', "SELECT tokenbill.set_credit_limit('ann', 10)" ],
@@ -147,7 +153,8 @@ my %readable = (
 	catalog_fields => 'billing reader admin',
 	metrics => 'reader admin',
 	spend_limits => 'app billing reader admin',
-	rate_limits => 'app billing reader admin',);
+	rate_limits => 'app billing reader admin',
+	meter_functions => 'billing reader admin',);
 
 is_deeply([ sort keys %granted ],
 	[ $admin->column("SELECT DISTINCT proname::text COLLATE \"C\" FROM pg_proc WHERE pronamespace = 'tokenbill'::regnamespace ORDER BY 1") ],
