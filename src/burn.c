@@ -15,7 +15,8 @@
  * the hold's own.
  *
  * A refund gives back from the end: what was taken last comes back first, as if
- * less had been charged.
+ * less had been charged.  So does an adjustment that charges less; one that charges
+ * more is paid as a charge is, and then is the end.
  *
  * Credits are changed in memory by judge(), and written by tb_store_credits() when
  * the line has been posted.  In a sandbox the parts are worked out and kept, and
@@ -23,11 +24,13 @@
  */
 #include "burn.h"
 
+#include "access/htup_details.h"
 #include "burn_order.h"
 #include "check.h"
 #include "clock.h"
 #include "money.h"
 #include "movement.h"
+#include "query.h"
 #include "utils/builtins.h"
 
 static bool
@@ -425,40 +428,107 @@ tb_free_hold(Account *account, Hold *hold)
 	hold->reserved = NULL;
 }
 
+/* What a line cost, or made up for: more than its amount in a sandbox. */
+static Numeric
+cost_of(Jsonb *request, Numeric amount)
+{
+	JsonbValue *price = request == NULL ? NULL : member(&request->root, "price");
+
+	return price != NULL && price->type == jbvNumeric ? price->val.numeric :
+		tb_negate(amount);
+}
+
+/* Take so much from the end of parts, and add that to taken. */
+static void
+take_from_end(Parts *parts, Numeric amount, Parts *taken)
+{
+	while (parts->n > 0 && is_positive(amount))
+	{
+		Part	   *last = &parts->parts[parts->n - 1];
+		Numeric		some = tb_smaller(last->amount, amount);
+
+		add_part(taken, last->credit, some);
+		amount = tb_sub(amount, some);
+		last->amount = tb_sub(last->amount, some);
+		if (!is_positive(last->amount))
+			parts->n--;
+	}
+}
+
+/*
+ * Who has paid for a charge, with what adjustments have charged more or less since.
+ */
+static void
+read_charge(Account *account, int64 seq, Parts *parts)
+{
+	static Statement query = {
+		.sql = "SELECT l.request, l.amount, l.seq FROM tokenbill.ledger l"
+		" WHERE l.account OPERATOR(pg_catalog.=) $1 AND l.seq OPERATOR(pg_catalog.=) $2"
+		" UNION ALL SELECT m.request, m.amount, m.seq FROM tokenbill.ledger m"
+		" WHERE m.account OPERATOR(pg_catalog.=) $1"
+		" AND m.idempotency_key OPERATOR(pg_catalog.>=) pg_catalog.concat('tokenbill:reprice:', $2, ':')"
+		" AND m.idempotency_key OPERATOR(pg_catalog.<) pg_catalog.concat('tokenbill:reprice:', $2, ';')"
+		" ORDER BY 3",
+		.nargs = 2,
+		.types = {TEXTOID, INT8OID}
+	};
+	Datum		values[3];
+	bool		nulls[3];
+	Jsonb	  **requests;
+	Numeric    *costs;
+	uint64		found;
+
+	values[0] = PointerGetDatum(account->account);
+	values[1] = Int64GetDatum(seq);
+	found = tb_run(&query, values, NULL);
+	requests = palloc(sizeof(Jsonb *) * (found + 1));
+	costs = palloc(sizeof(Numeric) * (found + 1));
+	for (uint64 i = 0; i < found; i++)
+	{
+		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, values,
+						  nulls);
+		requests[i] = nulls[0] ? NULL : DatumGetJsonbPCopy(values[0]);
+		costs[i] = cost_of(requests[i], DatumGetNumericCopy(values[1]));
+	}
+	for (uint64 i = 0; i < found; i++)
+	{
+		JsonbValue *burned = requests[i] == NULL ? NULL :
+			member(&requests[i]->root, "burned");
+		Parts		returned = {0};
+
+		if (burned != NULL && burned->type == jbvBinary)
+			read_parts(account, burned->val.binary.data, parts);
+		else if (is_positive(costs[i]))
+			add_part(parts, NULL, costs[i]);
+		else
+			take_from_end(parts, tb_negate(costs[i]), &returned);
+	}
+}
+
 /*
  * tb_return
  *		Give an amount of a charge back to those who paid it, of which so much has
  *		come back before; what was taken last comes back first.
  */
 void
-tb_return(ChainedLine *line, Account *account, const ChainedLine *charge,
+tb_return(ChainedLine *line, Account *account, int64 charge_seq,
 		  Numeric before, Numeric amount)
 {
-	JsonbValue *list = charge->request == NULL ? NULL :
-		member(&charge->request->root, "burned");
-	Parts		burned = {0};
+	Parts		paid = {0};
+	Parts		gone = {0};
 	Parts		returned = {0};
 
-	if (likely(list == NULL))
-		return;
-	if (list->type != jbvBinary)
-		elog(ERROR, "what credits have paid is no list");
-	read_parts(account, list->val.binary.data, &burned);
-	for (int i = burned.n - 1; i >= 0 && is_positive(amount); i--)
+	read_charge(account, charge_seq, &paid);
+	take_from_end(&paid, before, &gone);
+	take_from_end(&paid, amount, &returned);
+	for (int i = 0; i < returned.n && !account->sandbox; i++)
 	{
-		Part	   *part = &burned.parts[i];
-		Numeric		skipped = tb_smaller(part->amount, before);
-		Numeric		back = tb_smaller(tb_sub(part->amount, skipped), amount);
+		Credit	   *credit = returned.parts[i].credit;
 
-		before = tb_sub(before, skipped);
-		if (!is_positive(back))
+		if (credit == NULL)
 			continue;
-		amount = tb_sub(amount, back);
-		add_part(&returned, part->credit, back);
-		if (part->credit == NULL || account->sandbox)
-			continue;
-		part->credit->remaining = tb_add(part->credit->remaining, back);
-		part->credit->changed = true;
+		credit->remaining = tb_add(credit->remaining, returned.parts[i].amount);
+		credit->changed = true;
 	}
 	keep_parts(line, "returned", &returned);
 }

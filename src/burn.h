@@ -26,9 +26,8 @@ extern Numeric tb_hold_usable(Account *account, const Hold *hold,
 extern void tb_burn_hold(ChainedLine *line, Account *account, Hold *hold,
 						 Numeric price, bool final);
 extern void tb_free_hold(Account *account, Hold *hold);
-extern void tb_return(ChainedLine *line, Account *account,
-					  const ChainedLine *charge, Numeric before,
-					  Numeric amount);
+extern void tb_return(ChainedLine *line, Account *account, int64 charge_seq,
+					  Numeric before, Numeric amount);
 extern Jsonb *tb_would_burn(const text *account_name, const text *service,
 							Numeric amount);
 

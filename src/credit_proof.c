@@ -131,7 +131,7 @@ tb_prove_credits(Stream *stream, Findings *findings)
 			  "   FROM (SELECT) AS one" PARTS_OF("burned")
 			  "   WHERE l.request OPERATOR(pg_catalog.?) 'burned' HAVING l.request OPERATOR(pg_catalog.?) 'burned'"
 			  "  UNION ALL"
-			  "  SELECT 'returned', COALESCE((l.request OPERATOR(pg_catalog.->>) 'price')::pg_catalog.numeric, l.amount),"
+			  "  SELECT 'returned', pg_catalog.abs(COALESCE((l.request OPERATOR(pg_catalog.->>) 'price')::pg_catalog.numeric, l.amount)),"
 			  "   " SUM_OF("p.amount") ", pg_catalog.min(p.amount)"
 			  "   FROM (SELECT) AS one" PARTS_OF("returned")
 			  "   WHERE l.request OPERATOR(pg_catalog.?) 'returned' HAVING l.request OPERATOR(pg_catalog.?) 'returned'"

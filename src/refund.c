@@ -99,7 +99,7 @@ judge_refund(Movement *movement, Account *account)
 	seq.type = jbvNumeric;
 	seq.val.numeric = int64_to_numeric(charge.line.seq);
 	tb_keep_in_request(line, "charge_seq", &seq);
-	tb_return(line, account, &charge.line, before, amount);
+	tb_return(line, account, charge.line.seq, before, amount);
 	if (account->sandbox)
 		tb_sandbox_price(line, amount);
 	return NULL;

@@ -10,6 +10,7 @@
 #include "reprice.h"
 
 #include "account.h"
+#include "burn.h"
 #include "check.h"
 #include "funcapi.h"
 #include "idempotency.h"
@@ -60,6 +61,7 @@ typedef struct Adjustment
 	Movement	movement;		/* first, so that one can be taken for the
 								 * other */
 	Numeric		more;			/* what is charged more, or, negative, less */
+	int64		charge_seq;
 } Adjustment;
 
 static Refusal *
@@ -73,6 +75,11 @@ judge_adjustment(Movement *movement, Account *account)
 		return refusal;
 	line->amount = tb_negate(adjustment->more);
 	line->contra = cstring_to_text("revenue");
+	if (tb_compare(adjustment->more, tb_zero()) < 0)
+		tb_return(line, account, adjustment->charge_seq, tb_zero(),
+				  line->amount);
+	else
+		tb_burn(line, account, adjustment->more);
 	if (account->sandbox)
 		tb_sandbox_price(line, adjustment->more);
 	return NULL;
@@ -101,6 +108,7 @@ adjust(const Reprice *reprice, const PricedLine *line, const Rating *rating,
 		cstring_to_text(psprintf(TB_DERIVED_PREFIX "reprice:" INT64_FORMAT ":" INT64_FORMAT,
 								 line->seq, line->adjustments + 1));
 	adjustment.more = more;
+	adjustment.charge_seq = line->seq;
 	adjustment.movement.ref_argument = "ref";
 	adjustment.movement.wait = true;
 	adjustment.movement.delivered = true;

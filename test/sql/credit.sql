@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(117);
+SELECT plan(127);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 
 -- 'g1 5, plain 1', in the order in which it was taken
@@ -178,6 +178,36 @@ SELECT tokenbill.release('x', 'h1') \g /dev/null
 SET LOCAL tokenbill.clock = '2026-10-01 00:00:00+00';
 SELECT tokenbill.expire_credits('x') \g /dev/null
 SELECT is(pg_temp.pick(s, 'kind', 'amount', 'balance', 'contra'), '{"kind": "expiry", "amount": -3, "balance": 7, "contra": "sandbox"}', 'credits expire') FROM tokenbill.statement s WHERE account = 'x' ORDER BY seq DESC LIMIT 1;
+
+-- Repriced: less goes back from the end; more is paid as a charge is, and is the end then
+CREATE FUNCTION pg_temp.adjusted(owner text) RETURNS text LANGUAGE sql AS $$
+	SELECT string_agg(concat_ws(' / ', trim_scale(-amount), pg_temp.parts(burned), pg_temp.parts(returned)), '; ' ORDER BY seq) FROM tokenbill.statement WHERE account = owner AND kind = 'adjustment'
+$$;
+SELECT tokenbill.create_account('p'), tokenbill.recharge('p', 10, 'R-p'), tokenbill.grant_credit('p', 3, 'g1', priority => 1), tokenbill.set_price('rp', 'units', 1, valid_from => '2026-09-01'),
+	tokenbill.charge('p', 'rp', '{"units": 5}', 'c1') \g /dev/null
+SELECT is(pg_temp.burned('p', 'c1'), 'g1 3, plain 2', 'a charge of 5');
+SELECT tokenbill.set_price('rp', 'units', 0.4, account => 'p', valid_from => '2026-09-02'), tokenbill.grant_credit('p', 1, 'g2', priority => 2) \g /dev/null
+SELECT tokenbill.reprice('p', 'rp', '2026-09-01', '2026-11-01', false) \g /dev/null
+SELECT is(pg_temp.adjusted('p'), '-3 / plain 2, g1 1', 'repriced to 2, 3 go back from the end');
+SELECT is(pg_temp.credits('p'), 'g1 1/0 open, g2 1/0 open', 'to the credit, too');
+SELECT tokenbill.set_price('rp', 'units', 1.4, account => 'p', valid_from => '2026-09-03') \g /dev/null
+SELECT tokenbill.reprice('p', 'rp', '2026-09-01', '2026-11-01', false) \g /dev/null
+SELECT is(pg_temp.adjusted('p'), '-3 / plain 2, g1 1; 5 / g1 1, g2 1, plain 3', 'repriced to 7, 5 more are paid in the burn order');
+SELECT is(balance, 11.5, 'a refund of 4.5 of 7') FROM tokenbill.refund('p', 'c1', 'r1', 4.5);
+SELECT is(pg_temp.burned('p', 'r1'), 'plain 3, g2 1, g1 0.5', 'goes back from the end of all that was paid');
+SELECT tokenbill.refund('p', 'c1', 'r2') \g /dev/null
+SELECT is(pg_temp.burned('p', 'r2') || '; ' || pg_temp.credits('p'), 'g1 2.5; g1 3/0 open, g2 1/0 open', 'and the rest to the first');
+
+-- What waits for its price burns nothing until it has one
+SELECT tokenbill.create_account('w'), tokenbill.grant_credit('w', 3, 'g1', expires_at => '2026-12-01'), set_config('tokenbill.unpriced', 'suspense', true) \g /dev/null
+SELECT is(balance, 3::numeric, 'a charge without a price') FROM tokenbill.charge('w', 'unknown', '{"units": 5}', 'c1');
+SELECT tokenbill.set_price('unknown', 'units', 0.5, valid_from => '2026-09-01'), set_config('tokenbill.unpriced', 'reject', true), tokenbill.reprice('w', NULL, '2026-09-01', '2026-11-01', false) \g /dev/null
+SELECT is(pg_temp.adjusted('w') || '; ' || pg_temp.credits('w'), '2.5 / g1 2.5; g1 0.5/0 open', 'burns credits when it has one');
+SELECT tokenbill.create_account('y', sandbox => true), tokenbill.recharge('y', 10, 'R-y'), tokenbill.grant_credit('y', 3, 'g1', priority => 1), tokenbill.charge('y', 'unknown', '{"units": 10}', 'c1'),
+	tokenbill.set_price('unknown', 'units', 0.25, account => 'y', valid_from => '2026-09-02') \g /dev/null
+SELECT tokenbill.reprice('y', NULL, '2026-09-01', '2026-11-01', false), tokenbill.refund('y', 'c1', 'r1') \g /dev/null
+SELECT is((SELECT string_agg(concat_ws(' ', kind, trim_scale(amount), pg_temp.parts(coalesce(burned, returned))), '; ' ORDER BY seq) FROM tokenbill.statement WHERE account = 'y' AND seq > 2),
+	'charge 0 g1 3, plain 2; adjustment 0 plain 2, g1 0.5; refund 0 g1 2.5', 'a sandbox does the same, and moves nothing');
 
 -- A quote says who would pay for all of it, without asking anybody to
 SELECT tokenbill.create_account('q'), tokenbill.recharge('q', 10, 'R-q'), tokenbill.grant_credit('q', 3, 'g1', scope => '{llm-*}'), tokenbill.set_price('llm-1', 'input_tokens', 0.01), tokenbill.set_price('llm-1', 'output_tokens', 0.02),
