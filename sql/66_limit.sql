@@ -72,6 +72,9 @@ COMMENT ON FUNCTION tokenbill.line_tokens(jsonb, jsonb) IS
  * What each line of an account counts for a limit.  A refund is not counted: it
  * lowers what its charge counts.  A capture belongs to the tags of its own
  * metadata, or, without any, to its hold's.
+ *
+ * It is inlined where it is used, so that only the lines asked for are read; what
+ * is beside a line is looked up one by one, whatever the planner knows of it.
  */
 CREATE FUNCTION tokenbill.limit_lines(account text, what text, service text, tag jsonb)
 RETURNS TABLE (seq bigint, created_at timestamptz, counted numeric)
@@ -82,13 +85,19 @@ BEGIN ATOMIC
 		WHEN limit_lines.service IS NOT NULL AND NOT coalesce(CASE WHEN pg_catalog.right(limit_lines.service, 1) OPERATOR(pg_catalog.=) '*'
 			THEN pg_catalog.starts_with(l.service, pg_catalog.left(limit_lines.service, -1))
 			ELSE l.service OPERATOR(pg_catalog.=) limit_lines.service END, false) THEN 0
-		WHEN limit_lines.tag IS NOT NULL AND NOT coalesce(coalesce(l.metadata, h.metadata) OPERATOR(pg_catalog.@>) limit_lines.tag, false) THEN 0
+		WHEN limit_lines.tag IS NOT NULL AND NOT coalesce(coalesce(l.metadata,
+			CASE WHEN l.kind OPERATOR(pg_catalog.=) 'capture' OR l.kind OPERATOR(pg_catalog.=) 'expiry' THEN
+				(SELECT h.metadata FROM tokenbill.hold h
+				WHERE h.account OPERATOR(pg_catalog.=) l.account AND h.hold_key OPERATOR(pg_catalog.=) l.ref) END)
+			OPERATOR(pg_catalog.@>) limit_lines.tag, false) THEN 0
 		WHEN limit_lines.what OPERATOR(pg_catalog.=) 'spend' THEN
 			CASE WHEN l.kind OPERATOR(pg_catalog.=) 'charge' OR l.kind OPERATOR(pg_catalog.=) 'capture'
 				OR l.kind OPERATOR(pg_catalog.=) 'expiry' AND (l.contra OPERATOR(pg_catalog.=) 'revenue' OR l.contra OPERATOR(pg_catalog.=) 'sandbox')
 			THEN CASE WHEN l.contra OPERATOR(pg_catalog.=) 'sandbox'
 				THEN coalesce((l.request OPERATOR(pg_catalog.->>) 'price')::pg_catalog.numeric, 0)
-				ELSE pg_catalog.numeric_uminus(l.amount) END OPERATOR(pg_catalog.-) coalesce(r.refunded, 0)
+				ELSE pg_catalog.numeric_uminus(l.amount) END
+				OPERATOR(pg_catalog.-) coalesce((SELECT r.refunded FROM tokenbill.charge_refund r
+				WHERE r.account OPERATOR(pg_catalog.=) l.account AND r.charge_seq OPERATOR(pg_catalog.=) l.seq), 0)
 			ELSE 0 END
 		WHEN limit_lines.what OPERATOR(pg_catalog.=) 'requests' THEN
 			CASE WHEN l.kind OPERATOR(pg_catalog.=) 'charge' OR l.kind OPERATOR(pg_catalog.=) 'hold' THEN 1 ELSE 0 END
@@ -97,9 +106,6 @@ BEGIN ATOMIC
 			THEN tokenbill.line_tokens(l.usage, l.rates) ELSE 0 END
 		ELSE 0 END
 	FROM tokenbill.ledger l
-	LEFT JOIN tokenbill.charge_refund r ON r.account OPERATOR(pg_catalog.=) l.account AND r.charge_seq OPERATOR(pg_catalog.=) l.seq
-	LEFT JOIN tokenbill.hold h ON limit_lines.tag IS NOT NULL AND l.metadata IS NULL AND h.account OPERATOR(pg_catalog.=) l.account
-		AND h.hold_key OPERATOR(pg_catalog.=) l.ref AND (l.kind OPERATOR(pg_catalog.=) 'capture' OR l.kind OPERATOR(pg_catalog.=) 'expiry')
 	WHERE l.account OPERATOR(pg_catalog.=) limit_lines.account;
 END;
 COMMENT ON FUNCTION tokenbill.limit_lines(text, text, text, jsonb) IS
