@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(50);
+SELECT plan(56);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account(a, credit_limit => 1000000) FROM unnest('{rq,tk,fl,al,sv}'::text[]) a \g /dev/null
 SELECT tokenbill.set_price('llm', 'input_tokens', 1, 1000000), tokenbill.set_price('llm', 'output_tokens', 2, 1000000), tokenbill.set_price('llm', 'images', 0.01), tokenbill.set_price('flat', 'tokens', 0.001) \g /dev/null
@@ -62,6 +62,19 @@ SELECT set_config('tokenbill.clock', '2026-03-01 13:31:00+00', true) \g /dev/nul
 SELECT is(pg_temp.used('tk', 'tokens:90 minutes'), '{"used": 350, "held": 0, "remaining": 1150}', 'ninety minutes later all of it has left but the last');
 SELECT is(counted, 350::numeric, 'set anew, it counts the same') FROM tokenbill.set_rate_limit('tk', 'tokens', 2000, '90 minutes');
 SELECT is_empty($$SELECT * FROM tokenbill.verify_ledger('tk')$$, 'sound');
+
+-- Tokens of a provider's own usage object, and of meters that are priced as others
+SELECT tokenbill.create_account('op', credit_limit => 100), tokenbill.set_rate_limit('op', 'tokens', 1000, 'hour'), tokenbill.set_price('chat', 'input_tokens', 1, 1000000), tokenbill.set_price('chat', 'output_tokens', 2, 1000000) \g /dev/null
+SELECT tokenbill.charge('op', 'chat', '{"prompt_tokens": 300, "completion_tokens": 200, "total_tokens": 500, "prompt_tokens_details": {"cached_tokens": 100}, "completion_tokens_details": {"reasoning_tokens": 50}}', 'o1') \g /dev/null
+SELECT is(pg_temp.used('op', 'tokens:hour'), '{"used": 500, "held": 0, "remaining": 500}', 'OpenAI: each token once');
+SELECT tokenbill.charge('op', 'chat', '{"input_tokens": 100, "cache_read_input_tokens": 50, "cache_creation_input_tokens": 30, "output_tokens": 20}', 'o2') \g /dev/null
+SELECT is(pg_temp.used('op', 'tokens:hour'), '{"used": 700, "held": 0, "remaining": 300}', 'Anthropic: with the cache');
+SELECT tokenbill.hold('op', NULL, 'o3', service => 'chat', usage => '{"prompt_tokens": 100, "completion_tokens": 150, "total_tokens": 250}') \g /dev/null
+SELECT is(pg_temp.used('op', 'tokens:hour'), '{"used": 700, "held": 250, "remaining": 50}', 'estimated');
+SELECT tokenbill.capture('op', 'o3', usage => '{"prompt_tokens": 100, "completion_tokens": 120, "total_tokens": 220}') \g /dev/null
+SELECT is(pg_temp.used('op', 'tokens:hour'), '{"used": 920, "held": 0, "remaining": 80}', 'captured');
+SELECT is(counted, 920::numeric, 'and summed up anew') FROM tokenbill.set_rate_limit('op', 'tokens', 1000, 'hour');
+SELECT is(limits_hit, '{tokens:hour}', 'a quote counts them, too') FROM tokenbill.quote('op', 'chat', '{"prompt_tokens": 60, "completion_tokens": 21, "total_tokens": 81}') LIMIT 1;
 
 -- In flight: open holds, for as long as they are
 SELECT tokenbill.set_rate_limit('fl', 'in_flight', 2), tokenbill.set_rate_limit('fl', 'in_flight', 1, service => 'llm') \g /dev/null

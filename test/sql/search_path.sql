@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(540);
+SELECT plan(605);
 -- the harness looks in pg_temp last; the victims are called with it first
 SET LOCAL search_path = pg_catalog, public, pg_temp;
 CREATE ROLE sp_admin LOGIN IN ROLE tokenbill_admin;
@@ -86,6 +86,8 @@ INSERT INTO victim (call) VALUES
 	($$tokenbill.set_markup(0.5, 'sp-llm', 'sp@', valid_from => '2026-01-0@ 00:00:00+00')$$), ($$tokenbill.set_discount(0.5, price_group => 'sp-group', valid_from => '2026-01-0@ 00:00:00+00')$$),
 	($$tokenbill.set_price('sp-llm', 'output_tokens', 2, 1000000, price_group => 'sp-group', mode => 'cliff', tiers => '[{"above": 5, "unit_price": 3}]', hours => '00:00-24:00', valid_from => '2026-01-0@ 00:00:00+00')$$),
 	($$tokenbill.recharge('sp@', 100, 'sp-order-@', metadata => '{"a": [1]}')$$), ($$tokenbill.recharge('sp@', 100, 'sp-order-@', metadata => '{"a": [1]}')$$),
+	($$tokenbill.set_spend_limit('sp@', 5000, 'day', timezone => 'Europe/Berlin')$$), ($$tokenbill.set_spend_limit('sp@', 5000, '1 second', 'sp-*', '{"a": 1}')$$), ($$tokenbill.set_spend_limit('sp@', 0, 'hour', action => 'alert')$$),
+	($$tokenbill.set_rate_limit('sp@', 'tokens', 100000, 'week')$$), ($$tokenbill.set_rate_limit('sp@', 'in_flight', 100)$$), ($$tokenbill.set_rate_limit('sp@', 'requests', 1000, '2 hours', tag => '{"b": 1}')$$),
 	($$tokenbill.charge('sp@', 'sp-llm', '{"tokens": 5, "input_tokens": 7}', 'c1', metadata => '{"a": 1}')$$), ($$tokenbill.charge('sp@', 'sp-llm', '{"tokens": 5, "input_tokens": 7}', 'c1', metadata => '{"a": 1}')$$),
 	($$tokenbill.charge_tokens('sp@', 'sp-llm', 5, 'c2')$$), ($$tokenbill.charge_amount('sp@', 5, 'c3')$$),
 	($$tokenbill.charge_batch('[{"account": "sp@", "amount": 1, "idempotency_key": "b1"}, {"account": "sp@", "service": "sp-llm", "tokens": 1, "idempotency_key": "b2"}, {"account": "sp@", "service": "sp-llm", "usage": {"tokens": 1}, "idempotency_key": "b3"}]')$$),
@@ -101,13 +103,13 @@ INSERT INTO victim (call) VALUES
 	($$tokenbill.add_provider('sp@', 'manual', low_balance => 5)$$), ($$tokenbill.set_provider('sp@', check_every => '1 minute', keep_history => '1 day')$$), ($$tokenbill.record_provider_balance('sp@', 7, checked_at => '2026-03-01 11:00+00')$$),
 	($$tokenbill.record_provider_balance('sp@', 5, checked_at => '2026-03-01 11:59+00')$$), ($$tokenbill.record_provider_balance('sp@', 6, checked_at => '2026-03-01 11:30+00')$$), ($$tokenbill.record_provider_balance('sp@', NULL, error => 'down')$$),
 	($$tokenbill.expire_provider_history()$$), ($$tokenbill.provider_balances$$), ($$tokenbill.provider_history$$), ($$tokenbill.drop_provider('sp@')$$),
-	($$tokenbill.balances$$), ($$tokenbill.statement$$), ($$tokenbill.holds$$), ($$tokenbill.recharge_orders$$), ($$tokenbill.prices$$), ($$tokenbill.usage_daily$$), ($$tokenbill.reprice('sp@', NULL, '2026-01-01', '2027-01-01', false)$$), ($$tokenbill.margin_daily$$), ($$tokenbill.prices_below_cost$$), ($$tokenbill.suspense$$), ($$tokenbill.trial_balance$$), ($$tokenbill.metrics$$);
+	($$tokenbill.spend_limits$$), ($$tokenbill.rate_limits$$), ($$tokenbill.limit_state('sp@', 'spend:1 second')$$), ($$tokenbill.drop_limit('sp@', 'in_flight')$$), ($$tokenbill.balances$$), ($$tokenbill.statement$$), ($$tokenbill.holds$$), ($$tokenbill.recharge_orders$$), ($$tokenbill.prices$$), ($$tokenbill.usage_daily$$), ($$tokenbill.reprice('sp@', NULL, '2026-01-01', '2027-01-01', false)$$), ($$tokenbill.margin_daily$$), ($$tokenbill.prices_below_cost$$), ($$tokenbill.suspense$$), ($$tokenbill.trial_balance$$), ($$tokenbill.metrics$$);
 INSERT INTO victim (call, sqlstate) VALUES
 	($$tokenbill.charge_amount('sp@', 5000, 'x')$$, 'PT402'), ($$tokenbill.charge_amount('nobody', 1, 'x')$$, 'PT404'), ($$tokenbill.charge_amount('sp@', 6, 'c3')$$, 'PT409'), ($$tokenbill.charge_amount('sp@', 1, 'tbt_x')$$, 'PT409'),
 	($$tokenbill.charge_amount('sp@', 1, '4111111111111111')$$, '22023'), ($$tokenbill.charge('sp@', 'none', '{"tokens": 5}', 'x')$$, 'PT404'), ($$tokenbill.capture('sp@', 'h1', amount => 7)$$, 'PT409'), ($$tokenbill.capture('sp@', 'none')$$, 'PT404'),
 	($$tokenbill.refund('sp@', 'c3', 'r3', 1)$$, 'PT409'), ($$tokenbill.recharge('sp@', 101, 'sp-order-@')$$, 'PT409'), ($$tokenbill.create_account('sp@')$$, 'PT409'), ($$tokenbill.create_account('x', 'usd')$$, '22023'),
 	($$tokenbill.set_price('sp-llm', 'tokens', 1, 3)$$, '22023'), ($$tokenbill.token_result('sp@', 'tbt_x')$$, 'PT404'), ($$tokenbill.balance_at('nobody', '2026-03-01')$$, 'PT404'), ($$tokenbill.drop_ledger_month('2090-01-01')$$, 'PT409'),
-	($$tokenbill.map_tenant('nobody', 'sp@')$$, '42704'), ($$tokenbill.set_credit_limit('nobody', 1)$$, 'PT404'),
+	($$tokenbill.set_spend_limit('sp@', 1, 'fortnight')$$, '22023'), ($$tokenbill.set_spend_limit('sp@', 1, 'day', timezone => 'X')$$, '22023'), ($$tokenbill.drop_limit('nobody', 'x')$$, 'PT404'), ($$tokenbill.map_tenant('nobody', 'sp@')$$, '42704'), ($$tokenbill.set_credit_limit('nobody', 1)$$, 'PT404'),
 	($$tokenbill.add_provider('x', 'x')$$, '0A000'), ($$tokenbill.record_provider_balance('nobody', 1)$$, 'PT404'), ($$tokenbill.record_provider_balance('nobody', 'NaN')$$, '22003');
 -- "AS r" and a whole-row reference only: nothing of the statement itself needs an operator or a function
 SELECT is(e.sqlstate || ' ' || coalesce(e.message, ''), v.sqlstate || ' ' || CASE v.sqlstate WHEN '00000' THEN '' ELSE e.message END, format('round %s: %s', n, replace(split_part(call, '(', 1), 'tokenbill.', '')))
