@@ -51,17 +51,16 @@ SELECT FROM tokenbill.set_account_status('late-payer', 'frozen') \g /dev/null
 CREATE TABLE demo.response (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, line jsonb NOT NULL);
 \copy demo.response (line) FROM 'demo/usage.jsonl' CSV QUOTE E'\x01' DELIMITER E'\x02'
 
--- Those words as meters that do not overlap. This is plain SQL of the shop's
--- own: normalize_usage(), which will do it inside tokenbill, is not there yet.
+-- The shop passes these usage objects to tokenbill as they are. Beside them, the
+-- same as meters that do not overlap, in plain SQL that knows nothing of
+-- tokenbill's reading of them: demo/check.sql holds one against the other.
 CREATE VIEW demo.usage AS
-SELECT r.id, r.line->>'service' AS service, v.vendor,
-	jsonb_strip_nulls(jsonb_build_object(
-		'input_tokens', nullif(v.input, 0),
-		'cache_read_tokens', nullif(v.cache_read, 0),
-		'cache_write_5m_tokens', nullif(v.cache_write_5m, 0),
-		'cache_write_1h_tokens', nullif(v.cache_write_1h, 0),
-		'output_tokens', nullif(v.output, 0),
-		'web_searches', nullif(v.web_searches, 0))) AS usage
+SELECT r.id, r.line->>'service' AS service, v.vendor, m.meters,
+	-- xAI counts reasoning beside the completion and only its total says so:
+	-- that is a contradiction in an object of this shape, and tokenbill refuses
+	-- it. So of these the shop passes the meters.
+	CASE WHEN (j.u->>'total_tokens')::numeric <> (j.u->>'prompt_tokens')::numeric + coalesce((j.u->>'completion_tokens')::numeric, 0)
+		THEN m.meters ELSE coalesce(j.u, j.g) END AS usage
 FROM demo.response r
 CROSS JOIN LATERAL (SELECT r.line->'response'->'usage' AS u, r.line->'response'->'usageMetadata' AS g) AS j
 CROSS JOIN LATERAL (
@@ -94,7 +93,14 @@ CROSS JOIN LATERAL (
 		(j.u->>'total_tokens')::numeric - (j.u->>'prompt_tokens')::numeric, 0
 	FROM (SELECT coalesce(j.u->'prompt_tokens_details'->>'cached_tokens', j.u->>'cached_tokens', '0')::numeric AS cached) AS c
 	WHERE j.u ? 'prompt_tokens' AND NOT j.u ? 'prompt_cache_hit_tokens'
-) AS v;
+) AS v
+CROSS JOIN LATERAL (SELECT jsonb_strip_nulls(jsonb_build_object(
+		'input_tokens', nullif(v.input, 0),
+		'cache_read_tokens', nullif(v.cache_read, 0),
+		'cache_write_5m_tokens', nullif(v.cache_write_5m, 0),
+		'cache_write_1h_tokens', nullif(v.cache_write_1h, 0),
+		'output_tokens', nullif(v.output, 0),
+		'web_searches', nullif(v.web_searches, 0))) AS meters) AS m;
 
 SELECT count(*) AS responses, count(DISTINCT service) AS models FROM demo.usage
 \gset
@@ -102,12 +108,12 @@ SELECT count(*) AS responses, count(DISTINCT service) AS models FROM demo.usage
 
 -- The same sums once more, from the vendors' price list and the meters alone:
 -- tokenbill has no part in it. demo/check.sql holds its figures against these.
-CREATE FUNCTION demo.cost(account text, service text, usage jsonb) RETURNS numeric
+CREATE FUNCTION demo.cost(account text, service text, meters jsonb) RETURNS numeric
 LANGUAGE sql STABLE
 RETURN (
 	SELECT sum(u.value::numeric * CASE WHEN cost.account = 'acme-chat' AND cost.service = 'claude-sonnet-4-5' AND u.key = 'output_tokens'
 			THEN 13.5 ELSE p.unit_price END / p.per)
-	FROM jsonb_each_text(cost.usage) u JOIN demo.price p ON p.service = cost.service AND p.meter = u.key);
+	FROM jsonb_each_text(cost.meters) u JOIN demo.price p ON p.service = cost.service AND p.meter = u.key);
 
 -- Things that happened on the way and must have happened just so
 CREATE TABLE demo.seen (what text PRIMARY KEY, value text, expected text);

@@ -13,7 +13,7 @@ FROM (SELECT * FROM tokenbill.statement WHERE account = 'northwind-docs' ORDER B
 SELECT u.day, u.service,
 	to_char(sum(u.quantity) FILTER (WHERE u.meter = 'input_tokens'), '999,999,999') AS "input",
 	to_char(sum(u.quantity) FILTER (WHERE u.meter LIKE 'cache%'), '999,999,999') AS "cached",
-	to_char(sum(u.quantity) FILTER (WHERE u.meter = 'output_tokens'), '999,999,999') AS "output",
+	to_char(sum(u.quantity) FILTER (WHERE u.meter IN ('output_tokens', 'reasoning_tokens')), '999,999,999') AS "output",
 	to_char(sum(u.amount), '999,990.000000') AS "USD"
 FROM tokenbill.usage_daily u GROUP BY u.day, u.service ORDER BY sum(u.amount) DESC LIMIT 10;
 

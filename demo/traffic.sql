@@ -2,9 +2,9 @@
 -- it can be checked afterwards: :calls calls, and of some of them more than one
 -- attempt. Each server sends its attempts in the order of "at".
 CREATE TABLE demo.call AS
-SELECT n, a.account, u.service, u.usage,
+SELECT n, a.account, u.service, u.usage, u.meters,
 	format('%s-%s', a.account, lpad(to_hex(n), 6, '0')) AS key,
-	demo.cost(a.account, u.service, u.usage) AS cost
+	demo.cost(a.account, u.service, u.meters) AS cost
 FROM generate_series(1, :calls) AS n
 -- any fixed, uneven mixture will do: these are remainders of primes
 CROSS JOIN LATERAL (SELECT CASE
@@ -13,7 +13,7 @@ CROSS JOIN LATERAL (SELECT CASE
 		WHEN m < 99 THEN 'ci-robot' ELSE 'late-payer' END AS account
 	FROM (SELECT n * 7919 % 10007 % 100 AS m) AS x) AS a
 CROSS JOIN LATERAL (
-	SELECT v.service, v.usage FROM demo.usage v
+	SELECT v.service, v.usage, v.meters FROM demo.usage v
 	WHERE v.id = CASE WHEN a.account = 'lumen-search' AND n % 4 > 0
 		THEN (SELECT min(e.id) FROM demo.usage e WHERE e.service LIKE 'text-embedding-%') + n % 4
 		ELSE 1 + n * 6007 % 9973 % (SELECT count(*) FROM demo.usage) END
@@ -35,13 +35,13 @@ FROM demo.call c CROSS JOIN LATERAL (
 	SELECT (n + 1) % :servers, n, 'twice at once', c.service, c.usage WHERE n % 25 = 7
 	UNION ALL
 	-- a bug uses the key of one call for another
-	SELECT n % :servers, n + 5 * :servers, 'key of another call', c.service, c.usage || '{"input_tokens": 31337}' WHERE n % 1000 = 1 AND c.account <> 'hobby-bot'
+	SELECT n % :servers, n + 5 * :servers, 'key of another call', c.service, c.meters || '{"input_tokens": 31337}' WHERE n % 1000 = 1 AND c.account <> 'hobby-bot'
 	UNION ALL
 	-- a model nobody has a price for
 	SELECT n % :servers, n + 7 * :servers, 'no price', 'gpt-9-unreleased', c.usage WHERE n % 1000 = 2
 	UNION ALL
 	-- counts that cannot be
-	SELECT n % :servers, n + 7 * :servers, 'negative count', c.service, c.usage || '{"input_tokens": -5}' WHERE n % 1000 = 3
+	SELECT n % :servers, n + 7 * :servers, 'negative count', c.service, c.meters || '{"input_tokens": -5}' WHERE n % 1000 = 3
 ) AS x;
 UPDATE demo.attempt SET key = key || '-bad' WHERE why IN ('no price', 'negative count');
 
