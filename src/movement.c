@@ -233,6 +233,7 @@ tb_move(Movement *movement, Receipt *receipt)
 
 	tb_open_month(tb_now());
 	if (movement->at_once && !tb_is_token(line->idempotency_key) &&
+		!tb_seems_credited(name) &&
 		(tb_seems_limited(name) ? move_if_unchanged(movement, receipt) :
 		 move_at_once(movement, receipt)))
 		return NULL;
@@ -245,6 +246,7 @@ tb_move(Movement *movement, Receipt *receipt)
 			return tb_no_account(name);
 		if (account.limits > 0)
 			tb_note_limited(name, true);
+		tb_note_credited(name, account.credits > 0);
 		if (unlikely(account.credits > 0))
 		{
 			tb_load_credits(&account, false);
