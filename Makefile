@@ -7,7 +7,7 @@
 # What needs no PostgreSQL on the machine yet, because it installs it first:
 #   make demo            a throw-away server with the extension in it, at work
 #   make check           every test, on private servers
-#   make bench           the table of ratios in docs/performance.md
+#   make bench           the tables of ratios in docs/performance.md
 #   make bench-growth    the same with 100 thousand and 10 million ledger lines
 #   make check-memory    the SQL tests under valgrind, ASan and UBSan
 #   make check-versions  the SQL tests on PostgreSQL 17 and 18
@@ -32,6 +32,7 @@ demo:
 bench:
 	@test/install-packages bench
 	@test/private-server with bench/run
+	@test/private-server with bench/rating
 
 bench-growth:
 	@test/install-packages bench
