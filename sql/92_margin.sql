@@ -36,10 +36,10 @@ FROM (
 				AND r.idempotency_key OPERATOR(pg_catalog.<) pg_catalog.concat('tokenbill:reprice:', l.seq, ';'))) AS unknown_cost_lines
 	FROM tokenbill.ledger l
 	JOIN tokenbill.account a ON a.account OPERATOR(pg_catalog.=) l.account
-	WHERE l.contra OPERATOR(pg_catalog.=) ANY (ARRAY['revenue', 'suspense']) AND tokenbill.visible(l.account)
+	WHERE l.contra OPERATOR(pg_catalog.=) ANY (ARRAY['revenue', 'suspense']) AND tokenbill.visible('')
 	GROUP BY 1, 2, 3, 4
 ) m;
-COMMENT ON VIEW tokenbill.margin_daily IS 'What was charged, what the upstream takes for it, and the difference, by UTC day, account and service; sandbox accounts left out';
+COMMENT ON VIEW tokenbill.margin_daily IS 'What was charged, what the upstream takes for it, and the difference, by UTC day, account and service; sandbox accounts left out; nothing for a tenant';
 COMMENT ON COLUMN tokenbill.margin_daily.day IS 'Day, UTC, on which the lines were posted';
 COMMENT ON COLUMN tokenbill.margin_daily.account IS 'Name of the account';
 COMMENT ON COLUMN tokenbill.margin_daily.service IS 'What was used; null for charges of an amount without a service';

@@ -11,6 +11,7 @@
 #include "money.h"
 #include "query.h"
 #include "rating.h"
+#include "tenant.h"
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(tokenbill_quote);
@@ -35,6 +36,7 @@ tokenbill_quote(PG_FUNCTION_ARGS)
 	Rating		rating;
 	Datum		limits_hit;
 	Jsonb	   *burns;
+	bool		shows_cost;
 
 	InitMaterializedSRF(fcinfo, 0);
 	tb_raise(tb_check_text("account", account, TB_MAX_ACCOUNT));
@@ -48,6 +50,8 @@ tokenbill_quote(PG_FUNCTION_ARGS)
 							   tb_line_tokens(rating.usage, rating.rates));
 	burns = tb_would_burn(account, service,
 						  rating.unpriced != NULL ? tb_zero() : rating.amount);
+	/* what we pay is no business of a customer's */
+	shows_cost = tb_visible_to(cstring_to_text(""), session.userid);
 	tb_leave(&session);
 
 	for (int i = 0; i < rating.nitems; i++)
@@ -74,8 +78,8 @@ tokenbill_quote(PG_FUNCTION_ARGS)
 		amount = rating.unpriced != NULL ? tb_zero() : item->amount;
 		values[5] = DirectFunctionCall1(numeric_trim_scale,
 										NumericGetDatum(amount));
-		nulls[7] = item->cost == NULL;
-		if (item->cost != NULL)
+		nulls[7] = item->cost == NULL || !shows_cost;
+		if (!nulls[7])
 			values[7] = DirectFunctionCall1(numeric_trim_scale,
 											NumericGetDatum(item->cost));
 		values[8] = limits_hit;

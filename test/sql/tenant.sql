@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(98);
+SELECT plan(105);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 CREATE ROLE tt_tenant LOGIN IN ROLE tokenbill_app, tokenbill_billing, tokenbill_reader;
 CREATE ROLE tt_ops LOGIN IN ROLE tokenbill_app, tokenbill_billing, tokenbill_reader;
@@ -22,6 +22,15 @@ SELECT tokenbill.charge_amount('theirs', 1, :'token'), tokenbill.issue_token('th
 -- Before it is mapped the login sees what its roles allow
 SELECT is(pg_temp.rows_as($$SELECT account FROM tokenbill.balances WHERE account IN ('mine', 'theirs') ORDER BY 1$$, 'tt_tenant'), '[{"account": "mine"}, {"account": "theirs"}]', 'not mapped: all accounts');
 SELECT is(tokenbill.visible('theirs'), true, 'visible to the superuser');
+SET LOCAL client_min_messages = error;
+SELECT tokenbill.set_cost('llm', 'tokens', 0.002) \g /dev/null
+SET LOCAL client_min_messages = warning;
+SET LOCAL tokenbill.unpriced = 'suspense';
+SELECT tokenbill.charge('theirs', 'unpriced', '{"units": 1}', 'secret-u') \g /dev/null
+SET LOCAL tokenbill.unpriced = 'reject';
+SELECT is(pg_temp.rows_as('SELECT cost FROM tokenbill.quote(''mine'', ''llm'', ''{"tokens": 1}'')', 'tt_tenant'), '[{"cost": 0.002}]', 'not mapped: what it costs us');
+SELECT isnt(pg_temp.rows_as('SELECT * FROM tokenbill.margin_daily', 'tt_tenant'), '[]', 'and what we earn');
+SELECT isnt(pg_temp.rows_as('SELECT * FROM tokenbill.prices_below_cost', 'tt_tenant'), '[]', 'or do not');
 SELECT lives_ok($$SELECT tokenbill.map_tenant('tt_tenant', 'mine')$$, 'mapped');
 
 -- Views
@@ -29,6 +38,10 @@ SELECT is(pg_temp.rows_as(format('SELECT DISTINCT account FROM tokenbill.%I', vi
 FROM unnest('{balances,statement,recharge_orders}'::text[]) view;
 SELECT is(pg_temp.rows_as('SELECT * FROM tokenbill.holds', 'tt_tenant'), '[]', 'no holds of others');
 SELECT is(pg_temp.rows_as('SELECT * FROM tokenbill.prices WHERE account NOT IN (''*'', ''mine'')', 'tt_tenant'), '[]', 'no prices of others');
+SELECT is(pg_temp.rows_as('SELECT cost FROM tokenbill.quote(''mine'', ''llm'', ''{"tokens": 1}'')', 'tt_tenant'), '[{"cost": null}]', 'no costs');
+SELECT is(pg_temp.rows_as('SELECT * FROM tokenbill.margin_daily', 'tt_tenant'), '[]', 'no margins, not even its own');
+SELECT is(pg_temp.rows_as('SELECT * FROM tokenbill.prices_below_cost', 'tt_tenant'), '[]', 'nor what is sold too cheaply');
+SELECT is(pg_temp.rows_as('SELECT * FROM tokenbill.suspense', 'tt_tenant'), '[]', 'no lines of others in suspense');
 SELECT is(pg_temp.rows_as('SELECT DISTINCT account FROM tokenbill.usage_daily', 'tt_tenant'), '[{"account": "mine"}]', 'no usage of others');
 SELECT is(pg_temp.rows_as('SELECT ledger_account, amount FROM tokenbill.trial_balance WHERE amount <> 0 ORDER BY ledger_account COLLATE "C"', 'tt_tenant'),
 	'[{"ledger_account": "cash:manual", "amount": -100}, {"ledger_account": "customers", "amount": 99}, {"ledger_account": "revenue", "amount": 1}]', 'trial_balance: its own account''s');
