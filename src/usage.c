@@ -343,6 +343,15 @@ take_provider(Jsonb *usage, const UsageFormat *format, Usage *result)
 			result->canonical = false;
 		}
 	}
+
+	/* a region has prices of its own, too; but a call has one tier */
+	if (result->region != NULL &&
+		strcmp(result->service_tier, "standard") == 0 &&
+		tb_is_meter_name(result->region, strlen(result->region)))
+		result->service_tier = result->region;
+	else if (result->region != NULL && result->nnotes < TB_MAX_NOTES)
+		result->notes[result->nnotes++] =
+			psprintf("inference_geo \"%s\" is not priced", result->region);
 	return NULL;
 }
 
@@ -401,6 +410,7 @@ tb_normalize(Jsonb *usage, const text *format, Usage *result)
 
 	result->format = "meters";
 	result->service_tier = "standard";
+	result->region = NULL;
 	result->context_tokens = NULL;
 	result->canonical = false;
 	result->kept = usage;

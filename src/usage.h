@@ -41,6 +41,7 @@ typedef struct Usage
 	 * object's
 	 */
 	const char *service_tier;
+	const char *region;			/* where it was answered, if that may cost more */
 
 	/*
 	 * All input tokens of the call, those read from and written to a cache

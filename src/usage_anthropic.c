@@ -230,8 +230,7 @@ make_meters(Reading *reading, bool input_includes_cache)
 		reading->service_tier = reading->speed;
 	if (reading->region != NULL && strcmp(reading->region, "global") != 0 &&
 		strcmp(reading->region, "not_available") != 0)
-		tb_note(reading, psprintf("inference_geo \"%s\" has no price of its own",
-								  reading->region));
+		reading->result->region = reading->region;
 	return NULL;
 }
 

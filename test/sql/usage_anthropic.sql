@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(80);
+SELECT plan(85);
 \i :srcdir/sql/usage.psql
 
 -- input_tokens has nothing of the cache
@@ -45,6 +45,12 @@ SELECT pg_temp.refused($$SELECT tokenbill.normalize_usage('{"type": "message_sta
 SELECT pg_temp.refused($$SELECT tokenbill.normalize_usage('{"input_tokens": 15, "cache_read_input_tokens": 1}')$$, '22023', '{"field": "output_tokens"}', 'output that is not told is not zero');
 SELECT pg_temp.refused($$SELECT tokenbill.normalize_usage('{"input_tokens": 15, "cache_read_input_tokens": 1, "output_tokens": 10, "output_tokens_details": {"thinking_tokens": 11}}')$$,
 	'22023', '{"field": "output_tokens_details.thinking_tokens", "count": 11, "of": "output_tokens", "total": 10}', 'more thinking than output');
+
+SELECT is(row(d.service_tier, d.notes)::text, row(tier, v.notes)::text, 'where it was answered: ' || what) FROM (VALUES
+	('{"inference_geo": "global"}'::jsonb, 'standard', '{}'::text[], 'anywhere'), ('{"inference_geo": "US", "service_tier": "standard"}', 'us', '{}', 'a tier of that name'),
+	('{"inference_geo": "us", "service_tier": "batch"}', 'batch', ARRAY['inference_geo "us" is not priced'], 'in a batch'), ('{"inference_geo": "us", "speed": "fast"}', 'fast', ARRAY['inference_geo "us" is not priced'], 'fast'),
+	('{"inference_geo": "us-east1"}', 'standard', ARRAY['inference_geo "us-east1" is not priced'], 'no name of a tier')) v(u, tier, notes, what),
+	tokenbill.describe_usage('{"input_tokens": 1, "output_tokens": 1, "cache_read_input_tokens": 0}' || u) d;
 
 -- Iterations: messages are in the totals, a compaction is not, and another model's have prices of their own
 SELECT pg_temp.means('a compaction', 'anthropic', '{"input_tokens": 23000, "output_tokens": 1000, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0, "iterations": [
