@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(63);
+SELECT plan(64);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('ann', credit_limit => 1000000) \g /dev/null
 
@@ -168,6 +168,9 @@ SELECT pg_temp.refused($$SELECT * FROM tokenbill.import_prices('{"q": {"input_co
 SELECT is(action, 'unchanged', 'a price of one''s own is not touched while the catalog says the same') FROM tokenbill.set_price('q', 'input_tokens', 9, 1000000, account => 'ann') s,
 	tokenbill.import_prices('{"q": {"input_cost_per_token": 1e-06}}', models => '{q}') i WHERE s.unit_price = 9;
 SELECT is(unit_price, 9::numeric, 'and stays an account''s own') FROM tokenbill.quote('ann', 'q', '{"input_tokens": 1}');
+
+SELECT is(amount, -0.008, 'a price of requests is paid once a call') FROM tokenbill.import_prices('{"ask": {"input_cost_per_token": 1e-06, "input_cost_per_request": 0.005}}', models => '{ask}') i,
+	tokenbill.charge('ann', i.model, '{"input_tokens": 3000}', 'asked');
 
 SELECT * FROM finish();
 ROLLBACK;
