@@ -299,6 +299,37 @@ foreach my $format (sort keys %formats)
 	my ($meters) = $formats{$format}->();
 	is(join(' ', grep { !$seen{$_} && !/seconds|^output_tokens/ } keys %$meters), '', "$format: every meter came up");
 }
+# ---- junk made of the words that formats know: read or refused, never anything else
+my @names = qw(usage usageMetadata usage_metadata response body result message data type seconds service_tier speed inference_geo iterations modality tokenCount token_count
+  input_tokens output_tokens total_tokens prompt_tokens completion_tokens cached_tokens text_tokens audio_tokens image_tokens reasoning_tokens thinking_tokens prompt_tokens_details completion_tokens_details
+  input_tokens_details output_tokens_details input_token_details output_token_details cached_tokens_details cache_read_input_tokens cache_creation_input_tokens cache_creation ephemeral_5m_input_tokens
+  ephemeral_1h_input_tokens server_tool_use web_search_requests cost is_byok prompt_cache_hit_tokens promptTokenCount candidatesTokenCount totalTokenCount promptTokensDetails cacheTokensDetails choices id
+  native_tokens_prompt native_tokens_completion x_tokens pages);
+
+sub junk
+{
+	my ($depth) = @_;
+	my $kind = rand();
+	return { map { $names[ rand @names ] => junk($depth - 1) } 1 .. int(rand(6)) } if $depth > 0 && $kind < 0.4;
+	return [ map { junk($depth - 1) } 1 .. int(rand(3)) ] if $depth > 0 && $kind < 0.5;
+	my @values = (0, 1, 2, 5, 10, -1, 1.5, 1e15, 1e30, undef, JSON::PP::true, '', '5', 'TEXT', 'AUDIO', 'tokens', 'duration', 'message', 'compaction', 'flex', "\x{1}", {}, []);
+	return $values[ rand @values ];
+}
+my (@odd, %ends);
+my @named = ('auto', 'auto', 'meters', sort keys %formats);
+for my $n (1 .. $wanted * 10)
+{
+	my %object = map { $names[ rand @names ] => junk(3) } 1 .. 1 + int(rand(6));
+	my $text = $json->encode(\%object);
+	my $answer = $client->query('SELECT tokenbill.normalize_usage($1::jsonb, $2)', $text, $named[ rand @named ]);
+	my $error = $answer->{error};
+	$ends{ $error ? $error->{code} : 'read' }++;
+	push @odd, "$text: $error->{code} $error->{message}"
+	  if $error && !($error->{code} =~ /^22(?:003|004|023)$/ && $json->decode($error->{detail})->{argument} eq 'usage');
+}
+is(join("\n", @odd[ 0 .. ($#odd > 2 ? 2 : $#odd) ]), '', 'junk is read or refused');
+cmp_ok($ends{$_} || 0, '>', 0, "junk: some ends with $_") foreach qw(read 22003 22004 22023);
+
 $client->close;
 $server->stop;
 done_testing();
