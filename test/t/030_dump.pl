@@ -52,6 +52,12 @@ foreach my $month (1 .. 4)
 	}
 	$client->value("SELECT tokenbill.grant_credit('ann', 0.000000000000000001, 'grant-$month', reason => 'tiny')");
 }
+# credits: one spent in part and reserved, one untouched, in an order of our own
+$client->value("SELECT tokenbill.set_burn_order('ours', '{expiry,newest}', 'what expires sooner first')");
+$client->value("SELECT tokenbill.grant_credit('bob', 2, 'credit-1', expires_at => '2027-01-01 00:00:00+00', scope => '{gpt}')");
+$client->value("SELECT tokenbill.grant_credit('bob', 3, 'credit-2', priority => 60, metadata => '{\"a\": 1}')");
+$client->value("SELECT tokenbill.charge_amount('bob', 0.5, 'from-credit', service => 'gpt')");
+$client->value("SELECT tokenbill.hold('bob', 1, 'credit-hold', ttl => '200 days', service => 'gpt')");
 my $unused = $client->value("SELECT tokenbill.issue_token('ann', ttl => '300 days')");
 my $used = $client->value("SELECT tokenbill.issue_token('ann', ttl => '300 days')");
 $client->value("SELECT tokenbill.charge_amount('ann', 0.01, \$1)", $used);
@@ -62,7 +68,7 @@ $client->close;
 $server->sound('before the dump');
 
 # Everything there is, in an order of its own
-my @tables = qw(account ledger month_closing month_total hold price catalog_model recharge_order charge_refund issued_token tenant provider provider_balance provider_balance_history);
+my @tables = qw(account ledger month_closing month_total hold credit burn_order price catalog_model recharge_order charge_refund issued_token tenant provider provider_balance provider_balance_history);
 my $contents = join(" UNION ALL ", map { "SELECT '$_', x::text FROM tokenbill.$_ x" } @tables);
 $contents = "SELECT * FROM ($contents) c ORDER BY 1, 2";
 my $objects = <<'SQL';
@@ -111,6 +117,10 @@ sub like_the_original
 	is($c->value("SELECT replayed FROM tokenbill.recharge('ann', 10, 'order-1')"), 't', "$how: orders of a dropped month are remembered");
 	is($c->sqlstate("SELECT tokenbill.recharge('bob', 10, 'order-1')"), 'PT409', "$how: order numbers are still unique");
 	is($c->value("SELECT kind FROM tokenbill.capture('ann', 'hold-3', amount => 0.2)"), 'capture', "$how: a hold can be captured");
+	$c->value("SELECT tokenbill.capture('bob', 'credit-hold', amount => 0.4)");
+	is($c->value("SELECT burned FROM tokenbill.statement WHERE account = 'bob' AND ref = 'credit-hold'"),
+		'[{"amount": 0.4, "credit": "credit-1"}]', "$how: what a hold has reserved of a credit is burned");
+	is($c->value("SELECT name FROM tokenbill.burn_orders WHERE NOT preset"), 'ours', "$how: burn orders are back");
 	is($c->sqlstate("SELECT tokenbill.capture('ann', 'hold-4')"), 'PT409', "$how: a captured one cannot");
 	is($c->sqlstate("SELECT tokenbill.refund('ann', 'amount-4', 'refund-all', 0.06)"), 'PT409', "$how: what was refunded is remembered");
 	is($c->value("SELECT kind FROM tokenbill.charge_amount('ann', 0.01, \$1)", $unused), 'charge', "$how: an issued token is good");
