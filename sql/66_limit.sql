@@ -93,11 +93,11 @@ BEGIN ATOMIC
 		WHEN limit_lines.what OPERATOR(pg_catalog.=) 'spend' THEN
 			CASE WHEN l.kind OPERATOR(pg_catalog.=) 'charge' OR l.kind OPERATOR(pg_catalog.=) 'capture'
 				OR l.kind OPERATOR(pg_catalog.=) 'expiry' AND (l.contra OPERATOR(pg_catalog.=) 'revenue' OR l.contra OPERATOR(pg_catalog.=) 'sandbox')
-			THEN CASE WHEN l.contra OPERATOR(pg_catalog.=) 'sandbox'
+			THEN pg_catalog.numeric_larger(CASE WHEN l.contra OPERATOR(pg_catalog.=) 'sandbox'
 				THEN coalesce((l.request OPERATOR(pg_catalog.->>) 'price')::pg_catalog.numeric, 0)
 				ELSE pg_catalog.numeric_uminus(l.amount) END
 				OPERATOR(pg_catalog.-) coalesce((SELECT r.refunded FROM tokenbill.charge_refund r
-				WHERE r.account OPERATOR(pg_catalog.=) l.account AND r.charge_seq OPERATOR(pg_catalog.=) l.seq), 0)
+				WHERE r.account OPERATOR(pg_catalog.=) l.account AND r.charge_seq OPERATOR(pg_catalog.=) l.seq), 0), 0)
 			ELSE 0 END
 		WHEN limit_lines.what OPERATOR(pg_catalog.=) 'requests' THEN
 			CASE WHEN l.kind OPERATOR(pg_catalog.=) 'charge' OR l.kind OPERATOR(pg_catalog.=) 'hold' THEN 1 ELSE 0 END

@@ -130,7 +130,8 @@ hold_metadata(const text *account, const text *hold_key)
 }
 
 /*
- * What a refund gives back: nothing of a window that its charge is not in.
+ * What a refund gives back: nothing of a window that its charge is not in, and no
+ * more than the charge counts, which may have been priced anew since.
  *
  * The window is not moved first: a line must be taken back by what it counts when
  * the tail passes it, and a refund changes that.
@@ -153,9 +154,16 @@ weigh_refund(AccountLimit *limit, const Movement *movement)
 		const ChainedLine *line = &movement->line;
 		Numeric		back = tb_text_is(line->contra, "sandbox") ?
 			sandbox_price(line) : line->amount;
+		Numeric		price = spent_by(charge);
+		Numeric		counts;
+		Numeric		will_count;
 
-		if (back != NULL)
-			limit->more_counted = tb_negate(back);
+		if (back == NULL || price == NULL)
+			return;
+		counts = tb_larger(tb_sub(price, movement->refunded_before), tb_zero());
+		will_count = tb_larger(tb_sub(tb_sub(price, movement->refunded_before), back),
+							   tb_zero());
+		limit->more_counted = tb_sub(will_count, counts);
 	}
 }
 

@@ -42,6 +42,7 @@ struct Movement
 								 * do not refuse it */
 	Reserve		reserve;
 	const ChainedLine *refunded;	/* the charge, if this gives it back */
+	Numeric		refunded_before;	/* how much of it had come back */
 	struct LimitSet *limits;	/* once they are read: and what to count */
 	Oid			user;
 

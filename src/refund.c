@@ -90,6 +90,7 @@ judge_refund(Movement *movement, Account *account)
 
 	request->charge = charge.line;
 	movement->refunded = &request->charge;
+	movement->refunded_before = before;
 	request->charge_seq = charge.line.seq;
 	request->refunded = tb_add(before, amount);
 	line->service = charge.line.service;

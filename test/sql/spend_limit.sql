@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(227);
+SELECT plan(233);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account(a, credit_limit => 1000000) FROM unnest('{plain,win,roll,many,scope,held,over,back,sand,old,proof,al}'::text[]) a \g /dev/null
 -- What a limit says it has spent and has left
@@ -225,6 +225,18 @@ SET LOCAL tokenbill.clock = '2026-03-02 01:30:00+00';
 SELECT tokenbill.refund('back', 'c1', 'r4', 1), tokenbill.charge_amount('back', 2, 'c3', metadata => '{"t": 1}') \g /dev/null
 SELECT is(pg_temp.spent('back', n) ->> 'spent', e, n || ': a refund of what has left the window changes nothing') FROM (VALUES ('spend:day', '3'), ('spend:3 hours:{"t": 1}', '3')) v(n, e);
 SELECT is_empty($$SELECT * FROM tokenbill.verify_ledger('back')$$, 'sound');
+
+-- A charge that is priced later counts what it was charged, and its refund no more
+SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
+SET LOCAL tokenbill.unpriced = 'suspense';
+SELECT tokenbill.create_account('later', credit_limit => 100), tokenbill.set_spend_limit('later', 5, 'day'), tokenbill.set_spend_limit('later', 5, '2 hours') \g /dev/null
+SELECT is(row(amount, kind)::text, '(0,charge)', 'unpriced') FROM tokenbill.charge('later', 'unheard-of', '{"input_tokens": 2}', 'u1');
+SELECT tokenbill.charge_amount('later', 1, 'u2'), tokenbill.set_price('unheard-of', 'input_tokens', 2, valid_from => '2026-01-01') \g /dev/null
+SELECT is(sum(r.now - r.was), 4::numeric, 'priced') FROM tokenbill.reprice('later', NULL, '2026-03-01', '2026-03-02', false) r;
+SELECT is(amount, 4::numeric, 'given back') FROM tokenbill.refund('later', 'u1', 'r1');
+SELECT is(pg_temp.spent('later', n) ->> 'spent', '1', n || ' counts the other charge only') FROM unnest('{spend:day,spend:2 hours}'::text[]) n;
+SELECT is_empty($$SELECT * FROM tokenbill.verify_ledger('later')$$, 'sound');
+RESET tokenbill.unpriced;
 
 -- A sandbox account runs into limits as well
 SELECT tokenbill.create_account('sandy', sandbox => true, credit_limit => 100), tokenbill.set_spend_limit('sandy', 5, 'day') \g /dev/null
