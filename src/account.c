@@ -9,13 +9,11 @@
  */
 #include "account.h"
 
-#include "access/htup_details.h"
 #include "check.h"
 #include "money.h"
 #include "query.h"
 #include "tenant.h"
 #include "utils/builtins.h"
-#include "utils/typcache.h"
 
 PG_FUNCTION_INFO_V1(tokenbill_may_change);
 
@@ -76,31 +74,6 @@ tb_check_account(const text *account, Oid user)
 }
 
 /*
- * Take a row of tokenbill.account apart.  It is fetched whole, as one value: that
- * spares the executor setting up a dozen columns in each of its nodes, a quarter
- * of what the statement costs.
- */
-static void
-take_apart(HeapTupleHeader header, Datum *values, bool *nulls)
-{
-	TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header),
-											  HeapTupleHeaderGetTypMod(header));
-	HeapTupleData row;
-
-	if (desc->natts != ACCOUNT_COLUMNS)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("tokenbill's library and its SQL objects are of different versions"),
-				 errhint("Run ALTER EXTENSION tokenbill UPDATE.")));
-	row.t_len = HeapTupleHeaderGetDatumLength(header);
-	ItemPointerSetInvalid(&row.t_self);
-	row.t_tableOid = InvalidOid;
-	row.t_data = header;
-	heap_deform_tuple(&row, desc, values, nulls);
-	ReleaseTupleDesc(desc);
-}
-
-/*
  * Read an account's columns; the values stay where they are.  The name and ctid
  * are the caller's to set.
  */
@@ -147,7 +120,8 @@ tb_make_account(const text *account_name, Datum ctid, Datum row, Account *accoun
 
 	account->account = unconstify(text *, account_name);
 	account->ctid = *(ItemPointer) DatumGetPointer(ctid);
-	take_apart(DatumGetHeapTupleHeaderCopy(row), values, nulls);
+	tb_take_row_apart(DatumGetHeapTupleHeaderCopy(row), ACCOUNT_COLUMNS, values,
+					  nulls);
 	read_columns(values, nulls, account);
 	account->limits = DatumGetInt32(values[ACCOUNT_LIMITS]);
 	account->credits = DatumGetInt32(values[ACCOUNT_CREDITS]);

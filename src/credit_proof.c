@@ -24,15 +24,6 @@
 #define IS_EXPIRY \
 	"(" IS_KIND("'expiry'") " AND pg_catalog.starts_with(l.idempotency_key, '" TB_CREDIT_EXPIRY_PREFIX "'))"
 
-static void
-take_problem(void *state, TupleTableSlot *slot)
-{
-	Findings   *findings = state;
-
-	tuplestore_putvalues(findings->store, findings->desc, slot->tts_values,
-						 slot->tts_isnull);
-}
-
 /*
  * tb_prove_credits
  *		Report every credit that does not agree with the lines of the stream's
@@ -50,7 +41,7 @@ tb_prove_credits(Stream *stream, Findings *findings)
 			  "  WHERE c.status OPERATOR(pg_catalog.=) 'open' AND" OF_ACCOUNT("c.account")
 			  "  GROUP BY c.account) c ON c.account OPERATOR(pg_catalog.=) a.account"
 			  " WHERE (a.credits OPERATOR(pg_catalog.=) COALESCE(c.n, 0)) IS NOT TRUE",
-			  take_problem, findings);
+			  tb_take_problem, findings);
 
 	/* what open holds reserve */
 	tb_stream(stream,
@@ -76,7 +67,7 @@ tb_prove_credits(Stream *stream, Findings *findings)
 			  "  FROM pg_catalog.jsonb_to_recordset(h.reserved) AS p(amount pg_catalog.numeric)) p"
 			  " WHERE h.status OPERATOR(pg_catalog.=) 'held' AND h.reserved IS NOT NULL AND" OF_ACCOUNT("h.account")
 			  " AND (p.amount OPERATOR(pg_catalog.=) pg_catalog.numeric_larger(h.amount OPERATOR(pg_catalog.-) h.captured, 0)) IS NOT TRUE",
-			  take_problem, findings);
+			  tb_take_problem, findings);
 
 	tb_stream(stream,
 			  "WITH l AS MATERIALIZED ("
@@ -137,5 +128,5 @@ tb_prove_credits(Stream *stream, Findings *findings)
 			  "   WHERE l.request OPERATOR(pg_catalog.?) 'returned' HAVING l.request OPERATOR(pg_catalog.?) 'returned'"
 			  " ) b"
 			  " WHERE (b.parts OPERATOR(pg_catalog.=) b.amount AND b.least OPERATOR(pg_catalog.>) 0) IS NOT TRUE",
-			  take_problem, findings);
+			  tb_take_problem, findings);
 }

@@ -15,7 +15,6 @@
 #include "query.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/typcache.h"
 
 /* The columns of tokenbill.account_limit, in the table's order. */
 enum
@@ -41,29 +40,6 @@ enum
 	LIMIT_COLUMNS
 };
 
-/*
- * Take a row apart that was fetched as one value, as account.c does.
- */
-static void
-take_apart(HeapTupleHeader header, Datum *values, bool *nulls)
-{
-	TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header),
-											  HeapTupleHeaderGetTypMod(header));
-	HeapTupleData row;
-
-	if (desc->natts != LIMIT_COLUMNS)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("tokenbill's library and its SQL objects are of different versions"),
-				 errhint("Run ALTER EXTENSION tokenbill UPDATE.")));
-	row.t_len = HeapTupleHeaderGetDatumLength(header);
-	ItemPointerSetInvalid(&row.t_self);
-	row.t_tableOid = InvalidOid;
-	row.t_data = header;
-	heap_deform_tuple(&row, desc, values, nulls);
-	ReleaseTupleDesc(desc);
-}
-
 static LimitWhat
 what_of(const text *name)
 {
@@ -85,7 +61,7 @@ fill_limit(AccountLimit *limit, HeapTupleHeader header)
 	Datum		values[LIMIT_COLUMNS];
 	bool		nulls[LIMIT_COLUMNS];
 
-	take_apart(header, values, nulls);
+	tb_take_row_apart(header, LIMIT_COLUMNS, values, nulls);
 	limit->account = DatumGetTextPP(values[LIMIT_ACCOUNT]);
 	limit->name = DatumGetTextPP(values[LIMIT_NAME]);
 	limit->what_name = DatumGetTextPP(values[LIMIT_WHAT]);

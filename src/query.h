@@ -32,5 +32,7 @@ extern SPIPlanPtr tb_plan(const char *sql, int nargs, Oid *types);
 extern uint64 tb_run_plan(SPIPlanPtr plan, Datum *values, const char *nulls);
 extern uint64 tb_run_late(Statement *statement, ParamFetchHook fetch, void *arg);
 extern bool tb_row(Datum *values, bool *nulls);
+extern void tb_take_row_apart(HeapTupleHeader header, int columns,
+							  Datum *values, bool *nulls);
 
 #endif							/* TOKENBILL_QUERY_H */

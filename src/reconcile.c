@@ -10,9 +10,13 @@
 
 #include "credit.h"
 
-/* A problem that a statement has found: the columns of tokenbill.problem. */
-static void
-take_problem(void *state, TupleTableSlot *slot)
+/*
+ * tb_take_problem
+ *		A row with a problem that a statement has found, for tb_stream(): the
+ *		columns of tokenbill.problem.
+ */
+void
+tb_take_problem(void *state, TupleTableSlot *slot)
 {
 	Findings   *findings = state;
 
@@ -41,7 +45,7 @@ tb_reconcile(Stream *stream, Findings *findings)
 			  OF_ACCOUNT("h.account") " GROUP BY h.account) h"
 			  " ON h.account OPERATOR(pg_catalog.=) a.account"
 			  " WHERE (a.held OPERATOR(pg_catalog.=) COALESCE(h.held, 0)) IS NOT TRUE",
-			  take_problem, findings);
+			  tb_take_problem, findings);
 
 	/* the ledger is read once for the four tables whose rows it proves */
 	tb_stream(stream,
@@ -122,7 +126,7 @@ tb_reconcile(Stream *stream, Findings *findings)
 			  " WHERE" OF_ACCOUNT("t.account")
 			  " AND CASE WHEN x.seq IS NULL THEN t.status OPERATOR(pg_catalog.=) 'used' AND NOT dropped.some"
 			  "  ELSE t.status OPERATOR(pg_catalog.<>) 'used' END",
-			  take_problem, findings);
+			  tb_take_problem, findings);
 
 	/*
 	 * A limit's counter is proved against the lines of its window, unless
@@ -151,5 +155,5 @@ tb_reconcile(Stream *stream, Findings *findings)
 			  "  WHERE" OF_ACCOUNT("r.account") " GROUP BY r.account) r"
 			  " ON r.account OPERATOR(pg_catalog.=) a.account"
 			  " WHERE (a.limits OPERATOR(pg_catalog.=) COALESCE(r.limits, 0)) IS NOT TRUE",
-			  take_problem, findings);
+			  tb_take_problem, findings);
 }

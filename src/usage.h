@@ -41,7 +41,8 @@ typedef struct Usage
 	 * object's
 	 */
 	const char *service_tier;
-	const char *region;			/* where it was answered, if that may cost more */
+	const char *region;			/* where it was answered, if that may cost
+								 * more */
 
 	/*
 	 * All input tokens of the call, those read from and written to a cache

@@ -159,6 +159,7 @@ extern void tb_load_closings(Verification *v);
 extern void tb_pass_months(Verification *v, Trail *trail, TimestampTz at);
 
 /* reconcile.c */
+extern void tb_take_problem(void *state, TupleTableSlot *slot);
 extern void tb_reconcile(Stream *stream, Findings *findings);
 
 /* credit_proof.c */
