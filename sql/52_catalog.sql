@@ -315,6 +315,26 @@ COMMENT ON COLUMN tokenbill.catalog_model.service IS 'Name, that of the model in
 COMMENT ON COLUMN tokenbill.catalog_model.created_at IS 'When it was imported first';
 SELECT pg_catalog.pg_extension_config_dump('tokenbill.catalog_model', '');
 
+CREATE FUNCTION tokenbill.warn_imported_below_cost(services text[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_nestloop = on
+AS $function$
+DECLARE
+	worst record;
+BEGIN
+	SELECT b.*, count(*) OVER () AS prices INTO worst FROM tokenbill.prices_below_cost b
+	WHERE b.service = ANY (services)
+	ORDER BY b.valid_from, b.service, b.meter, b.account, b.price_group, b.above LIMIT 1;
+	IF FOUND THEN
+		RAISE WARNING USING ERRCODE = '01000', MESSAGE = format('%s below cost after the import, such as that of %s, %s',
+				CASE worst.prices WHEN 1 THEN '1 price is' ELSE worst.prices || ' prices are' END, worst.service, worst.meter),
+			DETAIL = to_jsonb(worst)::text, HINT = 'tokenbill.prices_below_cost shows all there are.';
+	END IF;
+END
+$function$;
+COMMENT ON FUNCTION tokenbill.warn_imported_below_cost(text[]) IS 'Internal: warns of prices of these services that are below their cost';
+
 CREATE FUNCTION tokenbill.import_prices(catalog jsonb, markup numeric DEFAULT 0, dry_run boolean DEFAULT false,
 	price_cap numeric DEFAULT 1000, valid_from timestamptz DEFAULT NULL, models text[] DEFAULT NULL)
 RETURNS TABLE (model text, action text, prices integer, detail jsonb)
@@ -454,6 +474,13 @@ BEGIN
 		INSERT INTO tokenbill.catalog_model (service, created_at)
 		SELECT t.model, tokenbill.clock() FROM jsonb_to_recordset(report) t (model text, action text) WHERE t.action IN ('new', 'changed', 'unchanged')
 		ON CONFLICT DO NOTHING;
+		/* what the import itself sells for more than it costs needs no look, unless somebody has it for less */
+		PERFORM tokenbill.warn_imported_below_cost(c.services)
+		FROM (SELECT array_agg(DISTINCT f.model) AS services
+			FROM jsonb_to_recordset(fresh) f (model text)
+			WHERE import_prices.markup IS NULL OR import_prices.markup < 0 OR EXISTS (SELECT FROM tokenbill.markup m WHERE m.fraction < 0)
+				OR EXISTS (SELECT FROM tokenbill.price p WHERE p.service = f.model AND (p.account <> '*' OR p.price_group <> ''))) c
+		WHERE c.services IS NOT NULL;
 	END IF;
 	RETURN QUERY SELECT t.model, t.action, t.prices, t.detail
 	FROM jsonb_to_recordset(report) t (model text, action text, prices integer, detail jsonb);

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(64);
+SELECT plan(69);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('ann', credit_limit => 1000000) \g /dev/null
 
@@ -171,6 +171,17 @@ SELECT is(unit_price, 9::numeric, 'and stays an account''s own') FROM tokenbill.
 
 SELECT is(amount, -0.008, 'a price of requests is paid once a call') FROM tokenbill.import_prices('{"ask": {"input_cost_per_token": 1e-06, "input_cost_per_request": 0.005}}', models => '{ask}') i,
 	tokenbill.charge('ann', i.model, '{"input_tokens": 3000}', 'asked');
+
+-- Below cost
+CREATE FUNCTION pg_temp.below() RETURNS text LANGUAGE sql AS $$ SELECT coalesce(string_agg(DISTINCT concat_ws(' ', service, nullif(account, '*')), ', '), '') FROM tokenbill.prices_below_cost $$;
+SELECT is(pg_temp.below(), '', 'nothing is sold for less than it costs');
+SELECT tokenbill.set_price('a', 'input_tokens', 2.6, 1000000, account => 'ann') \g /dev/null
+SET LOCAL tokenbill.clock = '2026-03-03 12:00:00+00';
+SET LOCAL client_min_messages = error;
+SELECT is(prices, 2, 'a cost rises') FROM tokenbill.import_prices('{"a": {"input_cost_per_token": 2.7e-06, "output_cost_per_token": 1e-05}}', 0.2, models => '{a}');
+SELECT is(pg_temp.below(), 'a ann', 'above the price of an account''s own');
+SELECT is(prices, 1, 'or above the list price') FROM tokenbill.import_prices('{"b": {"input_cost_per_token": 3e-05}}', NULL, models => '{b}');
+SELECT is(pg_temp.below(), 'a ann, b', 'where only costs are imported');
 
 SELECT * FROM finish();
 ROLLBACK;

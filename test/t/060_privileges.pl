@@ -122,6 +122,7 @@ my %granted = (
 	put_provider_balance => [ '', "SELECT tokenbill.put_provider_balance(NULL, 'USD', 1, now(), NULL)" ],
 	check_meter => [ '', "SELECT tokenbill.check_meter('a', 'b')" ],
 	check_usage_format => [ '', "SELECT tokenbill.check_usage_format('a', 'auto')" ],
+	warn_imported_below_cost => [ '', "SELECT tokenbill.warn_imported_below_cost('{}')" ],
 	check_catalog => [ '', "SELECT tokenbill.check_catalog('{}')" ],
 	check_rate => [ '', 'SELECT tokenbill.check_rate(1, 1)' ],
 	check_tiers => [ '', "SELECT tokenbill.check_tiers('flat', NULL, 1)" ],
