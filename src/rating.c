@@ -319,6 +319,8 @@ rate_meter(const RateCard *card, const text *account, const Usage *usage,
 	item->quantity = meter->quantity;
 	item->cost = NULL;
 	item->fallback = false;
+	item->plain = false;
+	item->rate = NULL;
 	item->price = find_price(card, item->name, item->name_len, false, when,
 							 &item->meter);
 	if (unlikely(item->price == NULL) && unpriced_policy == UNPRICED_FALLBACK)
