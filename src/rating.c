@@ -301,6 +301,16 @@ add_minimum(const RateCard *card, CallTime *when, Numeric amount, Rating *rating
 	return price->rate.value;
 }
 
+/* What the upstream takes for a call at least. */
+static Numeric
+with_minimum_cost(const RateCard *card, CallTime *when, Numeric cost)
+{
+	const Price *price = tb_price_at(card->minimum->costs,
+									 card->minimum->ncosts, when);
+
+	return price != NULL ? tb_larger(cost, price->rate.value) : cost;
+}
+
 /*
  * Price one meter; false if it has no price.
  */
@@ -493,7 +503,13 @@ tb_rate(const text *service, const text *account, Jsonb *usage,
 	rating->amount = trimmed(amount);
 	rating->cost = NULL;
 	if (cost_known)
-		rating->cost = cost == NULL ? tb_zero() : trimmed(cost);
+	{
+		if (cost == NULL)
+			cost = tb_zero();
+		if (unlikely(card->minimum != NULL) && used)
+			cost = with_minimum_cost(card, &when, cost);
+		rating->cost = trimmed(cost);
+	}
 	rating->rates = rates_of(card, rating);
 	if (!tb_balance_fits(rating->amount))
 		return tb_refusal(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,

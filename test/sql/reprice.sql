@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(49);
+SELECT plan(53);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('a'), tokenbill.create_account('b'), tokenbill.create_account('sand', credit_limit => 100, sandbox => true), tokenbill.create_account('poor'), tokenbill.recharge('a', 1000, 'R-1') \g /dev/null
 
@@ -80,8 +80,9 @@ SELECT is(amount, 3.0, 'of what was in suspense as well') FROM tokenbill.refund(
 
 -- Margin
 SELECT tokenbill.create_account('m'), tokenbill.recharge('m', 100, 'R-2'), tokenbill.set_price('margin', 'units', 3), tokenbill.set_cost('margin', 'units', 2), tokenbill.set_price('margin', 'other', 1) \g /dev/null
-SELECT is(cost, expected, 'cost of ' || v.usage) FROM (VALUES ('{"units": 2}', 4::numeric), ('{"units": 0}', 0), ('{"units": 2, "other": 1}', NULL), ('{"other": 0, "units": 1}', 2)) v(usage, expected),
-	tokenbill.charge('m', 'margin', v.usage::jsonb, v.usage) r, tokenbill.ledger l WHERE l.account = 'm' AND l.seq = r.seq;
+SELECT tokenbill.charge('m', 'margin', usage, usage::text) FROM unnest('{"{\"units\": 2}", "{\"units\": 0}", "{\"units\": 2, \"other\": 1}", "{\"other\": 0, \"units\": 1}"}'::jsonb[]) usage \g /dev/null
+SELECT is(l.cost, expected, 'cost of ' || v.usage) FROM (VALUES ('{"units": 2}', 4::numeric), ('{"units": 0}', 0), ('{"other": 1, "units": 2}', NULL), ('{"other": 0, "units": 1}', 2)) v(usage, expected)
+JOIN tokenbill.ledger l ON l.account = 'm' AND l.idempotency_key = v.usage ORDER BY l.seq;
 SELECT tokenbill.refund('m', '{"units": 2}', 'm back', 1), tokenbill.charge_amount('m', 5, 'plain') \g /dev/null
 SELECT results_eq($$SELECT day, service, currency, revenue, cost, margin, lines, unknown_cost_lines FROM tokenbill.margin_daily WHERE account = 'm' ORDER BY service$$,
 	$$VALUES ('2026-03-03'::date, 'margin', 'USD', 15::numeric, 6::numeric, 9::numeric, 5::bigint, 1::bigint), ('2026-03-03', NULL, 'USD', 5, 0, 5, 1, 1)$$, 'revenue, cost and margin of a day');
