@@ -56,11 +56,7 @@ CREATE TABLE demo.response (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, lin
 -- tokenbill's reading of them: demo/check.sql holds one against the other.
 CREATE VIEW demo.usage AS
 SELECT r.id, r.line->>'service' AS service, v.vendor, m.meters,
-	-- xAI counts reasoning beside the completion and only its total says so:
-	-- that is a contradiction in an object of this shape, and tokenbill refuses
-	-- it. So of these the shop passes the meters.
-	CASE WHEN (j.u->>'total_tokens')::numeric <> (j.u->>'prompt_tokens')::numeric + coalesce((j.u->>'completion_tokens')::numeric, 0)
-		THEN m.meters ELSE coalesce(j.u, j.g) END AS usage
+	coalesce(j.u, j.g) AS usage
 FROM demo.response r
 CROSS JOIN LATERAL (SELECT r.line->'response'->'usage' AS u, r.line->'response'->'usageMetadata' AS g) AS j
 CROSS JOIN LATERAL (

@@ -105,6 +105,20 @@ static const UsageField generation_fields[] = {
 	{NULL, NSLOTS}
 };
 
+/*
+ * At most vendors reasoning is a part of the completion.  At xAI it stands beside
+ * it, and the total tells: it has the reasoning in it once more than it would.
+ */
+static bool
+reasoning_is_beside(const Reading *reading)
+{
+	int64		reasoning = slot_count(reading, SLOT_REASONING);
+
+	return reasoning > 0 && slot_given(reading, SLOT_TOTAL) &&
+		slot_count(reading, SLOT_TOTAL) == slot_count(reading, SLOT_INPUT_TOTAL) +
+		slot_count(reading, SLOT_OUTPUT_TOTAL) + reasoning;
+}
+
 static Refusal *
 make_meters(Reading *reading)
 {
@@ -115,9 +129,11 @@ make_meters(Reading *reading)
 	int64		completion = slot_count(reading, SLOT_OUTPUT_TOTAL);
 	int64		predicted = slot_count(reading, SLOT_ACCEPTED) +
 		slot_count(reading, SLOT_REJECTED);
+	int64		reasoning = slot_count(reading, SLOT_REASONING);
+	bool		beside = reasoning_is_beside(reading);
 	Refusal    *refusal;
 
-	if (slot_given(reading, SLOT_TOTAL) &&
+	if (slot_given(reading, SLOT_TOTAL) && !beside &&
 		slot_count(reading, SLOT_TOTAL) != prompt + completion)
 		return tb_bad_sum(reading, SLOT_TOTAL, prompt + completion);
 
@@ -134,9 +150,13 @@ make_meters(Reading *reading)
 						  SLOT_REJECTED : SLOT_ACCEPTED, predicted,
 						  SLOT_OUTPUT_TOTAL, completion);
 
+	if (beside)
+	{
+		output[MODALITY_TEXT] += reasoning;
+		tb_note(reading, "reasoning is counted beside the completion, as the total says");
+	}
 	if ((refusal = tb_input_meters(reading, input, cached, NULL)) != NULL ||
-		(refusal = tb_output_meters(reading, output,
-									slot_count(reading, SLOT_REASONING))) != NULL)
+		(refusal = tb_output_meters(reading, output, reasoning)) != NULL)
 		return refusal;
 	tb_meter(reading, "web_searches", slot_count(reading, SLOT_WEB_SEARCHES));
 	reading->result->context_tokens = int64_to_numeric(prompt);

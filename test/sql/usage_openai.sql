@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(96);
+SELECT plan(106);
 \i :srcdir/sql/usage.psql
 
 -- Chat completions: details are parts of the totals
@@ -13,6 +13,15 @@ SELECT pg_temp.means('chat, cached and reasoning', 'openai_chat', '{"prompt_toke
 	"prompt_tokens_details": {"cached_tokens": 1920, "audio_tokens": 0},
 	"completion_tokens_details": {"reasoning_tokens": 1024, "audio_tokens": 0, "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}}',
 	'{"input_tokens": 86, "cache_read_tokens": 1920, "output_tokens": 93, "reasoning_tokens": 1024}', :'chat', 2006);
+SELECT pg_temp.means('chat, reasoning beside the completion', 'openai_chat', '{"prompt_tokens": 5353, "completion_tokens": 650, "total_tokens": 6402, "prompt_tokens_details": {"text_tokens": 5353, "audio_tokens": 0, "image_tokens": 0, "cached_tokens": 2624},
+	"completion_tokens_details": {"reasoning_tokens": 399, "audio_tokens": 0, "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}, "num_sources_used": 0}',
+	'{"input_tokens": 2729, "cache_read_tokens": 2624, "output_tokens": 650, "reasoning_tokens": 399}', '5353 * 2 + 2624 * (0.2 - 2) + 650 * 8 + 399 * 9', 5353);
+SELECT pg_temp.means('chat, more reasoning than completion', 'openai_chat', '{"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 315, "completion_tokens_details": {"reasoning_tokens": 300}}',
+	'{"input_tokens": 10, "output_tokens": 5, "reasoning_tokens": 300}', '10 * 2 + 5 * 8 + 300 * 9', 10);
+SELECT pg_temp.refused($$SELECT tokenbill.normalize_usage('{"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 316, "completion_tokens_details": {"reasoning_tokens": 300}}')$$,
+	'22023', '{"argument": "usage", "field": "total_tokens"}', 'unless the total says otherwise');
+SELECT pg_temp.refused($$SELECT tokenbill.normalize_usage('{"prompt_tokens": 10, "completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 300}}')$$,
+	'22023', '{"argument": "usage", "field": "completion_tokens_details.reasoning_tokens"}', 'or says nothing');
 SELECT pg_temp.means('chat, written to a cache', 'openai_chat', '{"prompt_tokens": 2600, "completion_tokens": 300, "total_tokens": 2900, "prompt_tokens_details": {"cached_tokens": 2000, "cache_write_tokens": 400}}',
 	'{"input_tokens": 200, "cache_read_tokens": 2000, "cache_write_5m_tokens": 400, "output_tokens": 300}', :'chat', 2600);
 SELECT pg_temp.means('chat, audio both ways', 'openai_chat', '{"prompt_tokens": 200, "completion_tokens": 310, "total_tokens": 510, "prompt_tokens_details": {"text_tokens": 50, "audio_tokens": 140, "image_tokens": 10, "cached_tokens": 30},
