@@ -115,12 +115,13 @@ reasoning_is_beside(const Reading *reading)
 	int64		reasoning = slot_count(reading, SLOT_REASONING);
 
 	return reasoning > 0 && slot_given(reading, SLOT_TOTAL) &&
+		slot_given(reading, SLOT_INPUT_TOTAL) && slot_given(reading, SLOT_OUTPUT_TOTAL) &&
 		slot_count(reading, SLOT_TOTAL) == slot_count(reading, SLOT_INPUT_TOTAL) +
 		slot_count(reading, SLOT_OUTPUT_TOTAL) + reasoning;
 }
 
 static Refusal *
-make_meters(Reading *reading)
+make_meters(Reading *reading, bool beside)
 {
 	int64		input[NMODALITIES];
 	int64		cached[NMODALITIES];
@@ -130,7 +131,6 @@ make_meters(Reading *reading)
 	int64		predicted = slot_count(reading, SLOT_ACCEPTED) +
 		slot_count(reading, SLOT_REJECTED);
 	int64		reasoning = slot_count(reading, SLOT_REASONING);
-	bool		beside = reasoning_is_beside(reading);
 	Refusal    *refusal;
 
 	if (slot_given(reading, SLOT_TOTAL) && !beside &&
@@ -173,7 +173,15 @@ chat_meters(Reading *reading)
 		return tb_missing_field(reading, "prompt_tokens", hint);
 	if (!slot_given(reading, SLOT_OUTPUT_TOTAL))
 		return tb_missing_field(reading, "completion_tokens", hint);
-	return make_meters(reading);
+	return make_meters(reading, false);
+}
+
+/* The same, of OpenAI or somebody who speaks like it. */
+static Refusal *
+openai_chat_meters(Reading *reading)
+{
+	return reasoning_is_beside(reading) ?
+		make_meters(reading, true) : chat_meters(reading);
 }
 
 static Refusal *
@@ -185,7 +193,7 @@ generation_meters(Reading *reading)
 		return tb_missing_field(reading, "native_tokens_prompt", hint);
 	if (!slot_given(reading, SLOT_OUTPUT_TOTAL))
 		return tb_missing_field(reading, "native_tokens_completion", hint);
-	return make_meters(reading);
+	return make_meters(reading, false);
 }
 
 /* Embeddings have no completion. */
@@ -195,7 +203,7 @@ embedding_meters(Reading *reading)
 	if (!slot_given(reading, SLOT_INPUT_TOTAL))
 		return tb_missing_field(reading, "prompt_tokens",
 								"Embeddings tell prompt_tokens and total_tokens.");
-	return make_meters(reading);
+	return make_meters(reading, false);
 }
 
 static Refusal *
@@ -207,7 +215,7 @@ response_meters(Reading *reading)
 		return tb_missing_field(reading, "input_tokens", hint);
 	if (!slot_given(reading, SLOT_OUTPUT_TOTAL))
 		return tb_missing_field(reading, "output_tokens", hint);
-	return make_meters(reading);
+	return make_meters(reading, false);
 }
 
 /* What comes out of an image model is images, unless it says otherwise. */
@@ -246,7 +254,7 @@ transcription_meters(Reading *reading)
 }
 
 const UsageFormat tb_openai_formats[] = {
-	{"openai_chat", chat_fields, false, chat_meters},
+	{"openai_chat", chat_fields, false, openai_chat_meters},
 	{"openai_responses", response_fields, false, response_meters},
 	{"openai_realtime", response_fields, false, response_meters},
 	{"openai_images", response_fields, false, image_meters},

@@ -89,6 +89,16 @@ sub chat
 			map { /output_(\w+)/ ? ($1 => $m{$_} // 0) : () } @output[ 1 .. 3 ]));
 }
 
+# As xAI does it: reasoning is beside the completion, and only the total tells
+sub beside
+{
+	my ($reasoning, %object) = @_;
+	return %object unless $reasoning && $object{total_tokens} && rand() < 0.3;
+	$object{completion_tokens} -= $reasoning;
+	$object{completion_tokens_details}{$_} = 0 for qw(accepted_prediction_tokens rejected_prediction_tokens);
+	return %object;
+}
+
 sub anthropic
 {
 	my ($includes, %m) = @_;
@@ -158,7 +168,7 @@ sub gemini
 my %formats = (
 	openai_chat => sub {
 		my %m = meters(@input, 'cache_read_tokens', 'cache_write_5m_tokens', @output, 'reasoning_tokens');
-		return (\%m, { chat(%m) });
+		return (\%m, { beside($m{reasoning_tokens}, chat(%m)) });
 	},
 	openai_responses => sub {
 		my %m = meters(qw(input_tokens cache_read_tokens cache_write_5m_tokens output_tokens reasoning_tokens));
@@ -285,11 +295,14 @@ foreach my $format (sort keys %formats)
 		push @wrong, "$text\n  @got" . ($row ? " as $row->{format}" : '') . "\n  expected " . $json->encode(\%expected)
 		  unless $row && @got == grep({ $_ eq $json->encode(\%expected) } @got) && ($row->{format} eq $format || $same_in_all);
 
-		# one count more in a total, or in a part that was all there was
+		# one count more in a total, or in a part that was all there was; two where one more would be
+		# what an object without a wrong total says
 		my @totals = grep { exists $object->{$_} && defined $object->{$_} } qw(total_tokens totalTokenCount total_token_count prompt_cache_miss_tokens);
 		next unless @totals;
 		my $total = $totals[ rand @totals ];
-		my $answer_to_wrong = $client->query('SELECT tokenbill.normalize_usage($1::jsonb, $2)', $json->encode({ %$object, $total => $object->{$total} + 1 }), $format);
+		my $more = ($object->{completion_tokens_details} // {})->{reasoning_tokens} // 0;
+		$more = $more == 1 ? 2 : 1;
+		my $answer_to_wrong = $client->query('SELECT tokenbill.normalize_usage($1::jsonb, $2)', $json->encode({ %$object, $total => $object->{$total} + $more }), $format);
 		push @accepted, "$total of $text"
 		  unless $answer_to_wrong->{error} && $answer_to_wrong->{error}{code} eq '22023' && $json->decode($answer_to_wrong->{error}{detail})->{field} eq $total;
 	}
