@@ -243,6 +243,7 @@ static Refusal *
 limit_reached(const AccountLimit *limit, bool resets, TimestampTz resets_at)
 {
 	const char *hint = "Wait until resets_at, or raise the limit with tokenbill.set_spend_limit().";
+	bool		ends = limit->has_window && limit->period == 0;
 
 	if (limit->what == LIMIT_IN_FLIGHT)
 		hint = "Capture or release a hold first, or raise the limit with tokenbill.set_rate_limit().";
@@ -258,7 +259,8 @@ limit_reached(const AccountLimit *limit, bool resets, TimestampTz resets_at)
 							  scope_of(limit), limit->service,
 							  tb_json_document(limit->tag), limit->every,
 							  limit->amount, limit->counted, limit->held,
-							  more_of(limit), time_json(resets, resets_at)),
+							  more_of(limit),
+							  time_json(resets || ends, resets ? resets_at : limit->ends_at)),
 					  hint, "%s limit of account \"%s\" is reached",
 					  limit->what == LIMIT_SPEND ? "spend" : "rate",
 					  text_to_cstring(limit->account));
