@@ -382,7 +382,9 @@ tokenbill_may_change(PG_FUNCTION_ARGS)
 			values[column] = PointerGetDatum(PG_DETOAST_DATUM_COPY(PG_GETARG_DATUM(i)));
 	}
 	read_columns(values, nulls, &change->account);
+	/* the statement takes no other accounts */
 	change->account.limits = 0;
+	change->account.credits = 0;
 	agreed = change->may_change(change);
 	MemoryContextSwitchTo(old);
 	PG_RETURN_BOOL(agreed);
