@@ -120,12 +120,7 @@ parts_json(const Parts *parts)
 static JsonbValue *
 member(JsonbContainer *object, const char *name)
 {
-	JsonbValue	key;
-
-	key.type = jbvString;
-	key.val.string.val = unconstify(char *, name);
-	key.val.string.len = strlen(name);
-	return findJsonbValueFromContainer(object, JB_FOBJECT, &key);
+	return getKeyJsonValueFromContainer(object, name, strlen(name), NULL);
 }
 
 /*

@@ -21,7 +21,6 @@
 #include "access/htup_details.h"
 #include "check.h"
 #include "clock.h"
-#include "common/hashfn.h"
 #include "money.h"
 #include "query.h"
 #include "utils/array.h"
@@ -146,40 +145,6 @@ tb_find_credit(Account *account, const text *key)
 	list->credits[list->n] = take_credit(SPI_tuptable->vals[0],
 										 SPI_tuptable->tupdesc);
 	return list->credits[list->n++];
-}
-
-/*
- * tb_seems_credited, tb_note_credited
- *		Which accounts had open credits when this backend last came to them: the
- *		short way, which looks at the account only, need not be tried with those.
- *		A wrong guess costs time, and nothing else.
- */
-static uint8 credited[1024];
-
-static uint32
-hint_number(const text *account)
-{
-	return DatumGetUInt32(hash_any((const unsigned char *) VARDATA_ANY(account),
-								   VARSIZE_ANY_EXHDR(account))) % (sizeof(credited) * 8);
-}
-
-bool
-tb_seems_credited(const text *account)
-{
-	uint32		n = hint_number(account);
-
-	return (credited[n / 8] & (1 << (n % 8))) != 0;
-}
-
-void
-tb_note_credited(const text *account, bool is_credited)
-{
-	uint32		n = hint_number(account);
-
-	if (is_credited)
-		credited[n / 8] |= 1 << (n % 8);
-	else
-		credited[n / 8] &= ~(1 << (n % 8));
 }
 
 /* The state that a credit is in, from what is left of it. */

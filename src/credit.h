@@ -51,8 +51,6 @@ typedef enum CreditUse
 
 extern void tb_load_credits(Account *account, bool read_only);
 extern Credit *tb_find_credit(Account *account, const text *key);
-extern bool tb_seems_credited(const text *account);
-extern void tb_note_credited(const text *account, bool is_credited);
 extern void tb_store_credits(Account *account);
 extern void tb_count_credits(const Account *account, int32 more);
 extern bool tb_credit_covers(const Credit *credit, const text *service);

@@ -25,6 +25,7 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "money.h"
+#include "movement.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "utils/builtins.h"
@@ -162,23 +163,11 @@ tb_same_jsonb(Jsonb *a, Jsonb *b)
 	return compareJsonbContainers(&a->root, &b->root) == 0;
 }
 
-static JsonbValue *
-member(Jsonb *object, const char *name, int len)
-{
-	JsonbValue	key;
-
-	if (object == NULL)
-		return NULL;
-	key.type = jbvString;
-	key.val.string.val = unconstify(char *, name);
-	key.val.string.len = len;
-	return findJsonbValueFromContainer(&object->root, JB_FOBJECT, &key);
-}
-
 static Jsonb *
 member_jsonb(Jsonb *object, const char *name)
 {
-	JsonbValue *value = member(object, name, strlen(name));
+	JsonbValue *value = object == NULL ? NULL :
+		getKeyJsonValueFromContainer(&object->root, name, strlen(name), NULL);
 
 	return value ? JsonbValueToJsonb(value) : NULL;
 }
@@ -236,9 +225,9 @@ same_arguments(const ChainedLine *was, const ChainedLine *now)
 static Numeric
 amount_asked(const ChainedLine *line)
 {
-	JsonbValue *price = member(line->request, "price", strlen("price"));
+	Numeric		price = tb_sandbox_price_of(line);
 
-	return price ? tb_negate(price->val.numeric) : line->amount;
+	return price ? tb_negate(price) : line->amount;
 }
 
 static char *

@@ -73,22 +73,6 @@ matches(const AccountLimit *limit, const text *service, Jsonb *metadata)
 	return JsonbDeepContains(&in, &wanted);
 }
 
-/* What a line of a sandbox account is about; null if it says nothing. */
-static Numeric
-sandbox_price(const ChainedLine *line)
-{
-	JsonbValue	key;
-	JsonbValue *price;
-
-	if (line->request == NULL)
-		return NULL;
-	key.type = jbvString;
-	key.val.string.val = "price";
-	key.val.string.len = strlen("price");
-	price = findJsonbValueFromContainer(&line->request->root, JB_FOBJECT, &key);
-	return price != NULL && price->type == jbvNumeric ? price->val.numeric : NULL;
-}
-
 /*
  * What a line costs; the SQL function limit_lines() says the same.
  */
@@ -101,7 +85,7 @@ spent_by(const ChainedLine *line)
 		!(tb_text_is(line->kind, "expiry") &&
 		  (sandbox || tb_text_is(line->contra, "revenue"))))
 		return NULL;
-	return sandbox ? sandbox_price(line) : tb_negate(line->amount);
+	return sandbox ? tb_sandbox_price_of(line) : tb_negate(line->amount);
 }
 
 static Numeric
@@ -153,7 +137,7 @@ weigh_refund(AccountLimit *limit, const Movement *movement)
 	{
 		const ChainedLine *line = &movement->line;
 		Numeric		back = tb_text_is(line->contra, "sandbox") ?
-			sandbox_price(line) : line->amount;
+			tb_sandbox_price_of(line) : line->amount;
 		Numeric		price = spent_by(charge);
 		Numeric		counts;
 		Numeric		will_count;

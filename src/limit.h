@@ -60,8 +60,6 @@ extern Datum tb_limits_hit(const text *account, const text *service,
 extern LimitSet *tb_read_limits(const text *account);
 extern LimitSet *tb_read_limited_account(const text *account_name,
 										 Account *account, TransactionId *xmin);
-extern bool tb_seems_limited(const text *account);
-extern void tb_note_limited(const text *account, bool limited);
 extern void tb_write_limits(AccountLimit **limits, int nlimits);
 
 /* limit_window.c */

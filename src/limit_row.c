@@ -11,7 +11,6 @@
 #include "access/htup_details.h"
 #include "catalog/pg_type_d.h"
 #include "check.h"
-#include "common/hashfn.h"
 #include "query.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -189,39 +188,6 @@ tb_read_limited_account(const text *account_name, Account *account,
 	*xmin = DatumGetTransactionId(values[4]);
 	put_in_order(set);
 	return set;
-}
-
-/*
- * tb_seems_limited, tb_note_limited
- *		Which accounts had limits when this backend last came to them: a guess by
- *		which way to begin with.  A wrong one costs time, and nothing else.
- */
-static uint8 limited[1024];
-
-static uint32
-hint_number(const text *account)
-{
-	return DatumGetUInt32(hash_any((const unsigned char *) VARDATA_ANY(account),
-								   VARSIZE_ANY_EXHDR(account))) % (sizeof(limited) * 8);
-}
-
-bool
-tb_seems_limited(const text *account)
-{
-	uint32		n = hint_number(account);
-
-	return (limited[n / 8] & (1 << (n % 8))) != 0;
-}
-
-void
-tb_note_limited(const text *account, bool is_limited)
-{
-	uint32		n = hint_number(account);
-
-	if (is_limited)
-		limited[n / 8] |= 1 << (n % 8);
-	else
-		limited[n / 8] &= ~(1 << (n % 8));
 }
 
 static Datum

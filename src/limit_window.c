@@ -307,17 +307,6 @@ tokenbill_limit_window(PG_FUNCTION_ARGS)
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }
 
-static JsonbValue *
-member(JsonbContainer *object, const char *name, int len)
-{
-	JsonbValue	key;
-
-	key.type = jbvString;
-	key.val.string.val = unconstify(char *, name);
-	key.val.string.len = len;
-	return findJsonbValueFromContainer(object, JB_FOBJECT, &key);
-}
-
 /*
  * tb_line_tokens
  *		How many tokens a line was priced for: its meters whose names end in
@@ -346,10 +335,11 @@ tb_line_tokens(Jsonb *usage, Jsonb *rates)
 			continue;
 		if (value.type == jbvBinary &&
 			JsonContainerIsObject(value.val.binary.data))
-			quantity = member(value.val.binary.data, "quantity", 8);
+			quantity = getKeyJsonValueFromContainer(value.val.binary.data, "quantity",
+													strlen("quantity"), NULL);
 		else if (usage != NULL && JB_ROOT_IS_OBJECT(usage))
-			quantity = member(&usage->root, key.val.string.val,
-							  key.val.string.len);
+			quantity = getKeyJsonValueFromContainer(&usage->root, key.val.string.val,
+													key.val.string.len, NULL);
 		if (quantity != NULL && quantity->type == jbvNumeric)
 			tokens = tb_add(tokens, quantity->val.numeric);
 	}

@@ -30,6 +30,7 @@
 #include "clock.h"
 #include "credit.h"
 #include "expiry.h"
+#include "hint.h"
 #include "idempotency.h"
 #include "ledger.h"
 #include "limit.h"
@@ -120,6 +121,7 @@ typedef struct ChangeByMovement
 	AccountChange change;		/* first, so that one can be taken for the
 								 * other */
 	Movement   *movement;
+	Jsonb	   *request;		/* as it was asked, before judge() adds to it */
 	Account		before;
 } ChangeByMovement;
 
@@ -129,6 +131,7 @@ may_change(AccountChange *change)
 	ChangeByMovement *mine = (ChangeByMovement *) change;
 
 	mine->before = change->account;
+	mine->movement->line.request = mine->request;
 	if (judge(mine->movement, &change->account) != NULL)
 		return false;
 	tb_next_line(&change->account, &mine->movement->line);
@@ -136,34 +139,51 @@ may_change(AccountChange *change)
 }
 
 /*
+ * Put an account back that was changed before its line was found to be no new one.
+ * We have it locked, so nobody has seen the change.
+ */
+static void
+put_back(const text *name, Account *before)
+{
+	Account		now;
+
+	(void) tb_lock_account(name, &now);
+	before->ctid = now.ctid;
+	tb_store_account(before);
+}
+
+static void
+answer(const Movement *movement, const Account *account, Receipt *receipt)
+{
+	receipt->line = movement->line;
+	receipt->currency = account->currency;
+	receipt->replayed = false;
+}
+
+/*
  * The short way: judge and change the account in one statement, then insert the
  * line.  False, and nothing changed, if it turns out not to be so simple: there is
  * no account, it is refused, or the key has been used.  The long way finds out.
  *
- * Here the account is changed before the key is known to be new.  If it is not,
- * the account is put back: we have it locked, so nobody has seen the change.
+ * Here the account is changed before the key is known to be new.
  */
 static bool
 move_at_once(Movement *movement, Receipt *receipt)
 {
 	ChangeByMovement mine;
-	Account		now;
 
 	mine.movement = movement;
+	mine.request = movement->line.request;
 	mine.change.may_change = may_change;
 	mine.change.account.account = movement->line.account;
 	if (!tb_change_account(&mine.change))
 		return false;
 	if (unlikely(!tb_insert_line(&mine.change.account, &movement->line)))
 	{
-		(void) tb_lock_account(movement->line.account, &now);
-		mine.before.ctid = now.ctid;
-		tb_store_account(&mine.before);
+		put_back(movement->line.account, &mine.before);
 		return false;
 	}
-	receipt->line = movement->line;
-	receipt->currency = mine.change.account.currency;
-	receipt->replayed = false;
+	answer(movement, &mine.change.account, receipt);
 	return true;
 }
 
@@ -178,12 +198,11 @@ move_if_unchanged(Movement *movement, Receipt *receipt)
 	ChainedLine *line = &movement->line;
 	Account		account;
 	Account		before;
-	Account		now;
 	TransactionId xmin;
 
 	movement->limits = tb_read_limited_account(line->account, &account, &xmin);
 	if (movement->limits == NULL)
-		tb_note_limited(line->account, false);
+		tb_hint(HINT_LIMITED, line->account, false);
 	if (movement->limits == NULL || account.credits > 0 ||
 		judge(movement, &account) != NULL)
 		return false;
@@ -194,15 +213,11 @@ move_if_unchanged(Movement *movement, Receipt *receipt)
 		return false;
 	if (unlikely(!tb_insert_line(&account, line)))
 	{
-		(void) tb_lock_account(line->account, &now);
-		before.ctid = now.ctid;
-		tb_store_account(&before);
+		put_back(line->account, &before);
 		return false;
 	}
 	tb_count_limits(movement);
-	receipt->line = *line;
-	receipt->currency = account.currency;
-	receipt->replayed = false;
+	answer(movement, &account, receipt);
 	return true;
 }
 
@@ -233,8 +248,8 @@ tb_move(Movement *movement, Receipt *receipt)
 
 	tb_open_month(tb_now());
 	if (movement->at_once && !tb_is_token(line->idempotency_key) &&
-		!tb_seems_credited(name) &&
-		(tb_seems_limited(name) ? move_if_unchanged(movement, receipt) :
+		!tb_hinted(HINT_CREDITED, name) &&
+		(tb_hinted(HINT_LIMITED, name) ? move_if_unchanged(movement, receipt) :
 		 move_at_once(movement, receipt)))
 		return NULL;
 	for (;;)
@@ -245,8 +260,8 @@ tb_move(Movement *movement, Receipt *receipt)
 		if (!tb_lock_account(name, &account))
 			return tb_no_account(name);
 		if (account.limits > 0)
-			tb_note_limited(name, true);
-		tb_note_credited(name, account.credits > 0);
+			tb_hint(HINT_LIMITED, name, true);
+		tb_hint(HINT_CREDITED, name, account.credits > 0);
 		if (unlikely(account.credits > 0))
 		{
 			tb_load_credits(&account, false);
@@ -282,9 +297,7 @@ tb_move(Movement *movement, Receipt *receipt)
 	if (tb_is_token(line->idempotency_key))
 		tb_use_token(name, line->idempotency_key);
 
-	receipt->line = *line;
-	receipt->currency = account.currency;
-	receipt->replayed = false;
+	answer(movement, &account, receipt);
 	return NULL;
 }
 
@@ -378,4 +391,18 @@ tb_sandbox_price(ChainedLine *line, Numeric price)
 	tb_keep_in_request(line, "price", &v);
 	line->amount = tb_zero();
 	line->contra = cstring_to_text("sandbox");
+}
+
+/*
+ * tb_sandbox_price_of
+ *		What tb_sandbox_price() has kept; null if it is no sandbox account's line.
+ */
+Numeric
+tb_sandbox_price_of(const ChainedLine *line)
+{
+	JsonbValue *price = line->request == NULL ? NULL :
+		getKeyJsonValueFromContainer(&line->request->root, "price", strlen("price"),
+									 NULL);
+
+	return price != NULL && price->type == jbvNumeric ? price->val.numeric : NULL;
 }

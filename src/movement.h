@@ -64,5 +64,6 @@ extern void tb_keep_in_request(ChainedLine *line, const char *name,
 							   JsonbValue *value);
 extern void tb_suspend(ChainedLine *line, Jsonb *unpriced);
 extern void tb_sandbox_price(ChainedLine *line, Numeric price);
+extern Numeric tb_sandbox_price_of(const ChainedLine *line);
 
 #endif							/* TOKENBILL_MOVEMENT_H */

@@ -12,6 +12,7 @@
 #include "credit.h"
 #include "funcapi.h"
 #include "money.h"
+#include "movement.h"
 #include "refusal.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
@@ -37,19 +38,10 @@ hold_key(const ChainedLine *line)
 static Numeric
 price_of(const ChainedLine *line)
 {
-	if (line->request != NULL)
-	{
-		JsonbValue	key;
-		JsonbValue *price;
+	Numeric		price = tb_sandbox_price_of(line);
 
-		key.type = jbvString;
-		key.val.string.val = "price";
-		key.val.string.len = strlen("price");
-		price = findJsonbValueFromContainer(&line->request->root, JB_FOBJECT,
-											&key);
-		if (price != NULL && price->type == jbvNumeric)
-			return price->val.numeric;
-	}
+	if (price != NULL)
+		return price;
 	if (tb_text_is(line->kind, "charge") || tb_text_is(line->kind, "capture") ||
 		(tb_text_is(line->kind, "expiry") && !tb_is_credit_expiry(line)))
 		return tb_negate(line->amount);
