@@ -35,26 +35,10 @@ $admin->rows($_) foreach (
 		END;
 	END $$});
 
-# Let 64 clients run scripts so many times each, one of them at a time
 sub hammer
 {
-	my ($times, @scripts) = @_;
-	my @files;
-	foreach my $n (0 .. $#scripts)
-	{
-		my $file = $server->basedir . "/script$n";
-		unlink $file;
-		append_to_file($file, $scripts[$n]);
-		push @files, '-f', $file;
-	}
-	local $ENV{PGOPTIONS} = "-c tokenbill.clock=$before";
-	my ($out, $err) = run_command(
-		[
-			'pgbench', '-n', '-h', $server->host, '-p', $server->port, '-U', 'postgres',
-			'-c', 64, '-j', 2, '-t', $times, '--random-seed', $seed, @files, 'postgres'
-		]);
-	my $all = 64 * $times;
-	like($out, qr{number of transactions actually processed: $all/$all}, "64 clients, $all transactions") or diag("$out\n$err");
+	my @work = @_;
+	$server->hammer($before, $seed, @work);
 	return;
 }
 

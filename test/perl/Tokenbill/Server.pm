@@ -6,6 +6,7 @@
 #   $server->kill_everything                             SIGKILL, all at once
 #   $server->wait_until($what, sub { ... })              a named condition
 #   $server->wait_blocked($client)                       it waits for a lock
+#   $server->hammer($clock, $seed, $times, @scripts)     64 clients of pgbench
 #   $server->sound($when)                                the ledger is proven
 #
 # and two functions: seed(), which prints and plants the seed of a randomised
@@ -21,7 +22,7 @@ use Carp;
 use Exporter qw(import);
 use Math::BigFloat;
 # not its assertions: they would hide the methods of that name
-use PostgreSQL::Test::Utils qw(slurp_file);
+use PostgreSQL::Test::Utils qw(append_to_file run_command slurp_file);
 use Test::More;
 use Time::HiRes qw(time);
 use Tokenbill::Client;
@@ -159,6 +160,29 @@ sub _alive
 	my $line = <$stat>;
 	close $stat;
 	return defined $line && $line !~ /^\d+ \(.*\) Z/s;
+}
+
+# Let 64 clients run scripts so many times each, one of them at a time
+sub hammer
+{
+	my ($self, $clock, $seed, $times, @scripts) = @_;
+	my @files;
+	foreach my $n (0 .. $#scripts)
+	{
+		my $file = $self->basedir . "/script$n";
+		unlink $file;
+		append_to_file($file, $scripts[$n]);
+		push @files, '-f', $file;
+	}
+	local $ENV{PGOPTIONS} = "-c tokenbill.clock=$clock";
+	my ($out, $err) = run_command(
+		[
+			'pgbench', '-n', '-h', $self->host, '-p', $self->port, '-U', 'postgres',
+			'-c', 64, '-j', 2, '-t', $times, '--random-seed', $seed, @files, 'postgres'
+		]);
+	my $all = 64 * $times;
+	like($out, qr{number of transactions actually processed: $all/$all}, "64 clients, $all transactions") or diag("$out\n$err");
+	return;
 }
 
 # Two assertions: verify_ledger() finds nothing, and an independent sum over
