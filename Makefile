@@ -51,8 +51,8 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" tokenbill.
 MODULE_big = tokenbill
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 
-# chain.c hashes with OpenSSL
-SHLIB_LINK += -lcrypto
+# chain.c hashes with OpenSSL, http.c asks upstreams with libcurl
+SHLIB_LINK += -lcrypto -lcurl
 
 DATA = $(sort $(wildcard sql/upgrade/tokenbill--*--*.sql))
 DATA_built = tokenbill--$(EXTVERSION).sql
