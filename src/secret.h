@@ -1,0 +1,52 @@
+#ifndef TOKENBILL_SECRET_H
+#define TOKENBILL_SECRET_H
+
+#include "refusal.h"
+
+/*
+ * How a secret gets from its row into a request, in the worker:
+ *
+ *	  in a transaction, with SPI:	tb_secret_load()	the row, still encrypted
+ *	  in none:						tb_key_read()		the master key, which may take
+ *														as long as its command does
+ *									tb_secret_open()	for each secret at hand
+ *									tb_key_wipe()
+ *									... use ...
+ *									tb_secret_wipe()
+ *
+ * What is in plain text lies in memory that is locked where the kernel allows it
+ * and kept out of core dumps.  It is wiped by the two functions, and on an error,
+ * or if they are not called, when the memory context that was current at its
+ * making is reset.  Each function that can fail returns why, a Refusal in the
+ * current memory context whose message holds nothing secret, or NULL.
+ */
+
+/* In plain text: length bytes, and a NUL behind them that is not counted. */
+typedef struct SecretText
+{
+	char	   *data;
+	size_t		length;
+} SecretText;
+
+/* As it is stored. */
+typedef struct SealedSecret SealedSecret;
+
+/* The master key. */
+typedef struct MasterKey MasterKey;
+
+struct HttpRequest;
+
+extern void tb_key_init(void);
+extern Refusal *tb_key_read(MasterKey **key);
+extern void tb_key_wipe(MasterKey *key);
+
+extern Refusal *tb_secret_load(const char *name, SealedSecret **sealed);
+extern Refusal *tb_secret_open(const SealedSecret *sealed, const MasterKey *key,
+							   SecretText *secret);
+extern void tb_secret_wipe(SecretText *secret);
+
+/* auth: 'aliyun', 'volcengine' or 'hmac_sha256'; adds headers to the request. */
+extern Refusal *tb_sign(const char *auth, const SecretText *secret,
+						struct HttpRequest *request);
+
+#endif							/* TOKENBILL_SECRET_H */
