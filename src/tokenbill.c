@@ -3,7 +3,8 @@
  *	  Loading the library.
  *
  * The money functions need no shared_preload_libraries: the library is loaded by
- * the first of them that a session calls.
+ * the first of them that a session calls.  The worker does: only a library that
+ * is preloaded can have shared memory and start processes.
  */
 #include "tokenbill.h"
 
@@ -12,7 +13,9 @@
 #include "measure.h"
 #include "month.h"
 #include "price.h"
+#include "miscadmin.h"
 #include "rating.h"
+#include "slot.h"
 #include "tenant.h"
 #include "utils/guc.h"
 
@@ -31,4 +34,8 @@ _PG_init(void)
 	tb_callee_init();
 	tb_tenant_init();
 	MarkGUCPrefixReserved("tokenbill");
+
+	/* pg_upgrade's servers have work of their own */
+	if (process_shared_preload_libraries_in_progress && !IsBinaryUpgrade)
+		tb_slot_init();
 }

@@ -56,7 +56,8 @@ INSERT INTO sees VALUES
 	('prices', true, true, true, true), ('usage_daily', false, false, true, true), ('trial_balance', false, false, true, true), ('catalog_fields', false, true, true, true), ('metrics', false, false, true, true),
 	('credits', true, true, true, true), ('burn_orders', false, false, true, true),
 	('margin_daily', false, false, true, true), ('prices_below_cost', false, true, true, true), ('suspense', false, true, true, true),
-	('spend_limits', true, true, true, true), ('rate_limits', true, true, true, true), ('meter_functions', false, true, true, true);
+	('spend_limits', true, true, true, true), ('rate_limits', true, true, true, true), ('meter_functions', false, true, true, true),
+	('worker_errors', false, false, true, true);
 SELECT bag_eq($$SELECT relname::text, has_table_privilege('rt_app', oid, 'SELECT') AS app, has_table_privilege('rt_billing', oid, 'SELECT') AS billing,
 		has_table_privilege('rt_reader', oid, 'SELECT') AS reader, has_table_privilege('rt_admin', oid, 'SELECT') AS admin FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind IN ('v', 'm')$$, 'SELECT * FROM sees', 'each view is read by whom it is meant for');
 SELECT is_empty($$SELECT r, relname, p FROM pg_class, unnest('{rt_plain,rt_app,rt_billing,rt_reader,rt_admin}'::name[]) r, unnest('{INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) p

@@ -129,6 +129,8 @@ my %granted = (
 	put_price => [ '', 'SELECT tokenbill.put_price(NULL)' ],
 	refuse_account => [ '', "SELECT tokenbill.refuse_account('a')" ],
 	may_change => [ '', "SELECT tokenbill.may_change(0, 0, 0, 0, now(), NULL, 'active', false, false, 'refuse', 'USD')" ],
+	record_worker_error => [ '', "SELECT tokenbill.record_worker_error('a', 'b', 'XX000', 'c')" ],
+	wake_worker => [ '', 'SELECT tokenbill.wake_worker()' ],
 	refuse => [ '', "SELECT tokenbill.refuse('PT402', 'a', '{}', 'b')" ],
 	# triggers cannot be called by anybody
 	forward_only => [ undef ],
@@ -153,6 +155,7 @@ my %readable = (
 	trial_balance => 'reader admin',
 	catalog_fields => 'billing reader admin',
 	metrics => 'reader admin',
+	worker_errors => 'reader admin',
 	spend_limits => 'app billing reader admin',
 	rate_limits => 'app billing reader admin',
 	meter_functions => 'billing reader admin',);
