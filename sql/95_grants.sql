@@ -108,3 +108,7 @@ GRANT EXECUTE ON FUNCTION
 	tokenbill.map_tenant(name, text),
 	tokenbill.unmap_tenant(name)
 TO tokenbill_admin;
+
+/* circuit breakers */
+GRANT EXECUTE ON FUNCTION tokenbill.set_breaker(text, text, integer, numeric, integer, integer, interval, interval, integer, integer) TO tokenbill_admin;
+GRANT SELECT ON tokenbill.breakers TO tokenbill_reader;

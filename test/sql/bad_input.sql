@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(1373);
+SELECT plan(1409);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('a'), tokenbill.recharge('a', 1000, 'B-1'), tokenbill.set_price('llm', 'input_tokens', 1, 1000000), tokenbill.set_price('llm', 'tokens', 1, 1000000),
 	tokenbill.set_price('llm', 'seconds', 1), tokenbill.charge_amount('a', 5, 'c'), tokenbill.hold('a', 5, 'h'), tokenbill.create_account('rich'),
@@ -74,6 +74,8 @@ INSERT INTO argument VALUES
 	('add_provider', 'currency', 'text', '''USD'''), ('add_provider', 'keep_history', 'ttl', '''7 days'''),
 	('set_provider', 'provider', 'text', '''prov'''), ('set_provider', 'check_every', 'ttl?', '''1 min'''), ('set_provider', 'low_balance', 'signed?', '1'), ('set_provider', 'currency', 'text?', '''USD'''),
 	('set_provider', 'keep_history', 'ttl?', '''7 days'''), ('set_provider', 'never_low', 'boolean', 'false'), ('drop_provider', 'provider', 'text', '''prov'''),
+	('set_breaker', 'kind', 'word', '''provider'''), ('set_breaker', 'name', 'text', '''prov'''), ('set_breaker', 'max_failures', 'count?', '3'), ('set_breaker', 'max_failing', 'share?', '0.3'), ('set_breaker', 'window_calls', 'count?', '15'),
+	('set_breaker', 'min_calls', 'count?', '7'), ('set_breaker', 'open_for', 'ttl?', '''1 min'''), ('set_breaker', 'probe_for', 'ttl?', '''1 min'''), ('set_breaker', 'slow_ms', 'count?', '800'), ('set_breaker', 'slow_calls', 'count?', '50'),
 	('record_provider_balance', 'provider', 'text', '''prov'''), ('record_provider_balance', 'balance', 'signed?', '1'), ('record_provider_balance', 'currency', 'text?', '''USD'''),
 	('record_provider_balance', 'checked_at', 'time?', '''2026-03-01 12:00:00+00'''), ('expire_provider_history', 'provider', 'text?', '''prov'''), ('expire_provider_history', 'max', 'boolean', '1');
 SELECT is_empty($$SELECT proname, a FROM (SELECT proname, unnest(proargnames[1:pronargs]) AS a FROM pg_proc WHERE pronamespace = 'tokenbill'::regnamespace
@@ -92,6 +94,7 @@ INSERT INTO bad VALUES
 	('key', '''''', '22023', 'empty'), ('key', 'repeat(''x'', 10240)', '22023', 'of 10 KB'), ('key', 'repeat(''x'', 256)', '22023', 'of 256 bytes'), ('key', 'E''a\nb''', '22023', 'with a line feed'),
 	('key', 'E''\x01''', '22023', 'with a control character'), ('key', '''tokenbill:x''', '22023', 'that is reserved'),
 	('word', '''''', '22023', 'empty'), ('word', '''nonsense''', '22023', 'unknown'), ('word', '''REFUSE''', '22023', 'in capitals'), ('word', 'repeat(''x'', 10240)', '22023', 'of 10 KB'),
+	('share', '0', '22023', 'zero'), ('share', '-1', '22023', 'negative'), ('share', '1.1', '22023', 'above one'), ('share', '''NaN''', '22023', 'NaN'),
 	('amount', '0', '22023', 'zero'), ('amount', '0.000', '22023', 'zero with decimals'), ('amount', '-1', '22023', 'negative'), ('amount', '-0.000000001', '22023', 'a little negative'),
 	('amount', '''NaN''', '22003', 'NaN'), ('amount', '''Infinity''', '22003', 'Infinity'), ('amount', '''-Infinity''', '22003', '-Infinity'),
 	('amount', '1e18', '22003', '10^18'), ('amount', 'repeat(''9'', 1000)::numeric', '22003', 'of 1000 digits'), ('amount', '(''0.'' || repeat(''1'', 1000))::numeric', '22003', 'of 1000 decimals'),

@@ -34,6 +34,8 @@ $client->value($_) foreach (
 	"SELECT tokenbill.record_provider_balance('upstream', 20.000000000000000001, checked_at => '2026-01-10 10:00:00+00')",
 	"SELECT tokenbill.record_provider_balance('upstream', 18, checked_at => '2026-01-10 11:00:00+00')",
 	"SELECT tokenbill.record_provider_balance('upstream', NULL, error => 'HTTP 502')",
+	"SELECT tokenbill.set_breaker('provider', 'upstream', max_failures => 2)",
+	"SELECT tokenbill.breaker_note('provider', 'upstream', false, 30) FROM generate_series(1, 2)",
 	"SELECT tokenbill.map_tenant('tb_tenant', 'ann')",
 	"SELECT tokenbill.map_tenant('Odd \"tenant', 'bob')",);
 my $number = 0;
@@ -68,7 +70,7 @@ $client->close;
 $server->sound('before the dump');
 
 # Everything there is, in an order of its own
-my @tables = qw(account ledger month_closing month_total hold credit burn_order price catalog_model recharge_order charge_refund issued_token tenant provider provider_balance provider_balance_history);
+my @tables = qw(account ledger month_closing month_total hold credit burn_order price catalog_model recharge_order charge_refund issued_token tenant provider provider_balance provider_balance_history breaker);
 my $contents = join(" UNION ALL ", map { "SELECT '$_', x::text FROM tokenbill.$_ x" } @tables);
 $contents = "SELECT * FROM ($contents) c ORDER BY 1, 2";
 my $objects = <<'SQL';
