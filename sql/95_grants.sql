@@ -89,6 +89,8 @@ GRANT SELECT ON tokenbill.margin_daily, tokenbill.prices_below_cost, tokenbill.s
 GRANT SELECT ON tokenbill.prices_below_cost, tokenbill.suspense TO tokenbill_billing;
 GRANT EXECUTE ON FUNCTION tokenbill.unit_price_above(numeric, jsonb, numeric) TO tokenbill_billing, tokenbill_reader;
 
+GRANT SELECT ON tokenbill.secrets TO tokenbill_admin;
+
 /* administration: the state of accounts, providers, tenants, months */
 GRANT EXECUTE ON FUNCTION
 	tokenbill.set_account_status(text, text),
@@ -105,6 +107,8 @@ GRANT EXECUTE ON FUNCTION
 	tokenbill.set_provider(text, interval, numeric, boolean, text, interval, boolean),
 	tokenbill.drop_provider(text),
 	tokenbill.expire_provider_history(text, integer),
+	tokenbill.set_secret(text, text),
+	tokenbill.drop_secret(text),
 	tokenbill.map_tenant(name, text),
 	tokenbill.unmap_tenant(name)
 TO tokenbill_admin;

@@ -15,6 +15,8 @@
 #include "price.h"
 #include "miscadmin.h"
 #include "rating.h"
+#include "redact.h"
+#include "secret.h"
 #include "slot.h"
 #include "tenant.h"
 #include "utils/guc.h"
@@ -28,9 +30,11 @@ _PG_init(void)
 {
 	tb_burn_order_init();
 	tb_clock_init();
+	tb_key_init();
 	tb_month_init();
 	tb_price_init();
 	tb_rating_init();
+	tb_redact_init();
 	tb_callee_init();
 	tb_tenant_init();
 	MarkGUCPrefixReserved("tokenbill");

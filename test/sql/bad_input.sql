@@ -3,11 +3,11 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(1409);
+SELECT plan(1430);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('a'), tokenbill.recharge('a', 1000, 'B-1'), tokenbill.set_price('llm', 'input_tokens', 1, 1000000), tokenbill.set_price('llm', 'tokens', 1, 1000000),
 	tokenbill.set_price('llm', 'seconds', 1), tokenbill.charge_amount('a', 5, 'c'), tokenbill.hold('a', 5, 'h'), tokenbill.create_account('rich'),
-	tokenbill.add_provider('prov', 'manual'), tokenbill.set_spend_limit('a', 1e9, 'day', name => 'good'), tokenbill.hold('a', 1, 'done'), tokenbill.capture('a', 'done', usage => '{"tokens": 1}', service => 'llm'), tokenbill.charge('a', 'llm', '{"tokens": 1}', 'done 2') \g /dev/null
+	tokenbill.add_provider('prov', 'manual'), tokenbill.set_secret('good', 'sk'), tokenbill.set_spend_limit('a', 1e9, 'day', name => 'good'), tokenbill.hold('a', 1, 'done'), tokenbill.capture('a', 'done', usage => '{"tokens": 1}', service => 'llm'), tokenbill.charge('a', 'llm', '{"tokens": 1}', 'done 2') \g /dev/null
 
 -- Calls that would go through, argument by argument: what kind of value it takes.
 -- A ? after the kind: it may be null.
@@ -70,6 +70,7 @@ INSERT INTO argument VALUES
 	('balance_at', 'account', 'text', '''a'''), ('balance_at', 'at', 'time', '''2026-01-01'''),
 	('verify_ledger', 'account', 'text?', '''a'''), ('expire_holds', 'account', 'text?', '''a'''), ('expire_holds', 'max', 'boolean', '1'),
 	('make_ledger_month', 'at', 'time', '''2026-01-01'''), ('map_tenant', 'account', 'text', '''a'''), ('map_tenant', 'login', 'role', 'current_user'),
+	('set_secret', 'name', 'text', '''new'''), ('set_secret', 'value', 'secret', '''sk-1'''), ('drop_secret', 'name', 'text', '''good'''),
 	('add_provider', 'provider', 'text', '''new'''), ('add_provider', 'preset', 'text', '''manual'''), ('add_provider', 'check_every', 'ttl', '''1 min'''), ('add_provider', 'low_balance', 'signed?', '1'),
 	('add_provider', 'currency', 'text', '''USD'''), ('add_provider', 'keep_history', 'ttl', '''7 days'''),
 	('set_provider', 'provider', 'text', '''prov'''), ('set_provider', 'check_every', 'ttl?', '''1 min'''), ('set_provider', 'low_balance', 'signed?', '1'), ('set_provider', 'currency', 'text?', '''USD'''),
@@ -91,6 +92,8 @@ CREATE TEMP TABLE bad (kind text, value text, sqlstate text, what text);
 INSERT INTO bad VALUES
 	('text', '''''', '22023', 'empty'), ('text', 'repeat(''x'', 10240)', '22023', 'of 10 KB'), ('text', 'E''a\nb''', '22023', 'with a line feed'),
 	('text', 'E''\x01''', '22023', 'with a control character'), ('text', 'E''a\x7f''', '22023', 'with DEL'),
+	('secret', '''''', '22023', 'empty'), ('secret', 'repeat(''x'', 8193)', '22023', 'over 8 KB'), ('secret', 'E''a\tb''', '22023', 'with a tab'), ('secret', 'E''a\r\nb''', '22023', 'with a carriage return'), ('secret', 'E''a\x7f''', '22023', 'with DEL'),
+	('secret', '''4242 4242 4242 4242''', '22023', 'that is a card number'),
 	('key', '''''', '22023', 'empty'), ('key', 'repeat(''x'', 10240)', '22023', 'of 10 KB'), ('key', 'repeat(''x'', 256)', '22023', 'of 256 bytes'), ('key', 'E''a\nb''', '22023', 'with a line feed'),
 	('key', 'E''\x01''', '22023', 'with a control character'), ('key', '''tokenbill:x''', '22023', 'that is reserved'),
 	('word', '''''', '22023', 'empty'), ('word', '''nonsense''', '22023', 'unknown'), ('word', '''REFUSE''', '22023', 'in capitals'), ('word', 'repeat(''x'', 10240)', '22023', 'of 10 KB'),

@@ -38,6 +38,7 @@ INSERT INTO may VALUES
 	('expire_credits', false, false, false, true), ('set_burn_order', false, false, false, true),
 	('make_ledger_month', false, false, false, true), ('make_ledger_months', false, false, false, true), ('seal_ledger_month', false, false, false, true), ('drop_ledger_month', false, false, false, true),
 	('add_provider', false, false, false, true), ('set_provider', false, false, false, true), ('drop_provider', false, false, false, true), ('record_provider_balance', false, true, false, true), ('expire_provider_history', false, false, false, true),
+	('set_secret', false, false, false, true), ('drop_secret', false, false, false, true),
 	('map_tenant', false, false, false, true), ('unmap_tenant', false, false, false, true),
 	('normalize_usage', true, true, true, true), ('describe_usage', true, true, true, true),
 	('set_breaker', false, false, false, true),
@@ -58,7 +59,7 @@ INSERT INTO sees VALUES
 	('credits', true, true, true, true), ('burn_orders', false, false, true, true),
 	('margin_daily', false, false, true, true), ('prices_below_cost', false, true, true, true), ('suspense', false, true, true, true),
 	('spend_limits', true, true, true, true), ('rate_limits', true, true, true, true), ('meter_functions', false, true, true, true),
-	('worker_errors', false, false, true, true),
+	('secrets', false, false, false, true), ('worker_errors', false, false, true, true),
 	('breakers', false, false, true, true);
 SELECT bag_eq($$SELECT relname::text, has_table_privilege('rt_app', oid, 'SELECT') AS app, has_table_privilege('rt_billing', oid, 'SELECT') AS billing,
 		has_table_privilege('rt_reader', oid, 'SELECT') AS reader, has_table_privilege('rt_admin', oid, 'SELECT') AS admin FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind IN ('v', 'm')$$, 'SELECT * FROM sees', 'each view is read by whom it is meant for');

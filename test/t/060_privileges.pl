@@ -11,7 +11,8 @@ use Test::More;
 use Tokenbill::Server;
 
 my $server = Tokenbill::Server->new('main');
-$server->begin;
+# setting a secret takes a key
+$server->begin(conf => [ "tokenbill.key_command = 'printf %064d 7'" ]);
 my $admin = $server->client;
 $admin->rows($_) foreach (
 	'CREATE ROLE app LOGIN IN ROLE tokenbill_app',
@@ -95,6 +96,9 @@ my %granted = (
 	make_ledger_months => [ 'admin', 'SELECT tokenbill.make_ledger_months(1)' ],
 	seal_ledger_month => [ 'admin', "SELECT tokenbill.seal_ledger_month('2001-01-01')", 'PT404' ],
 	drop_ledger_month => [ 'admin', "SELECT tokenbill.drop_ledger_month('2099-01-01')", 'PT409' ],
+	set_secret => [ 'admin', "SELECT tokenbill.set_secret('%k', 'value')" ],
+	drop_secret => [ 'admin', "SELECT tokenbill.drop_secret('%k')", 'PT404' ],
+	hide_statement => [ '', 'SELECT tokenbill.hide_statement()' ],
 	map_tenant => [ 'admin', "SELECT tokenbill.map_tenant('no such login', 'ann')", '42704' ],
 	unmap_tenant => [ 'admin', "SELECT tokenbill.unmap_tenant('no such login')" ],
 	normalize_usage => [ 'app billing reader admin', "SELECT tokenbill.normalize_usage('{\"tokens\": 1}')" ],
@@ -158,6 +162,7 @@ my %readable = (
 	margin_daily => 'reader admin',
 	prices_below_cost => 'billing reader admin',
 	suspense => 'billing reader admin',
+	secrets => 'admin',
 	trial_balance => 'reader admin',
 	catalog_fields => 'billing reader admin',
 	metrics => 'reader admin',

@@ -1,0 +1,9 @@
+#ifndef TOKENBILL_REDACT_H
+#define TOKENBILL_REDACT_H
+
+#include "tokenbill.h"
+
+extern void tb_redact_init(void);
+extern void tb_hide_statement(void);
+
+#endif							/* TOKENBILL_REDACT_H */
