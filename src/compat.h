@@ -37,4 +37,19 @@
 #define tb_copy_minimal_tuple(tuple) heap_copy_minimal_tuple((tuple))
 #endif
 
+/* PostgreSQL 17 lets a set of wait events belong to a resource owner. */
+#if PG_VERSION_NUM >= 170000
+#define tb_create_wait_event_set(count) CreateWaitEventSet(NULL, (count))
+#else
+#define tb_create_wait_event_set(count) \
+	CreateWaitEventSet(TopMemoryContext, (count))
+#endif
+
+/* PostgreSQL 17 lets extensions give wait events a name of their own. */
+#if PG_VERSION_NUM >= 170000
+#define tb_wait_event(name) WaitEventExtensionNew(name)
+#else
+#define tb_wait_event(name) PG_WAIT_EXTENSION
+#endif
+
 #endif							/* TOKENBILL_COMPAT_H */

@@ -61,12 +61,14 @@ typedef struct HttpAnswer
 	int			status;			/* 0: there is no answer, see error */
 	int			header_count;
 	HttpHeader *headers;
-	char	   *body;			/* raw, after content decoding; not terminated */
+	char	   *body;			/* raw, after content decoding; not
+								 * terminated; NULL if it is empty */
 	size_t		body_length;
 	const char *error;			/* NULL if there is an answer; else a sentence
 								 * in ASCII, without secrets or the URL's path */
 	const char *error_kind;		/* resolve, connect, tls, timeout, too_big,
-								 * address, protocol or encoding */
+								 * address, protocol or encoding; NULL if
+								 * there is an answer */
 	int			duration_ms;	/* since it was sent, not since it was started */
 	void	   *handle;			/* the engine's own */
 } HttpAnswer;

@@ -10,6 +10,7 @@
 
 #include "burn_order.h"
 #include "clock.h"
+#include "http.h"
 #include "measure.h"
 #include "month.h"
 #include "price.h"
@@ -31,6 +32,7 @@ _PG_init(void)
 	tb_burn_order_init();
 	tb_clock_init();
 	tb_key_init();
+	tb_http_init();
 	tb_month_init();
 	tb_price_init();
 	tb_rating_init();
