@@ -56,6 +56,8 @@ SHLIB_LINK += -lcrypto -lcurl
 
 DATA = $(sort $(wildcard sql/upgrade/tokenbill--*--*.sql))
 DATA_built = tokenbill--$(EXTVERSION).sql
+# the worker works in databases that have this version only
+PG_CPPFLAGS += -DTOKENBILL_VERSION='"$(EXTVERSION)"'
 SQL_PARTS = $(sort $(wildcard sql/*.sql))
 
 # pg_regress and the isolation tester look for expected/ below --outputdir

@@ -69,3 +69,214 @@ CREATE FUNCTION tokenbill.wake_worker() RETURNS void
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'tokenbill_wake_worker';
 COMMENT ON FUNCTION tokenbill.wake_worker() IS
 'Internal: wakes this database''s worker when the transaction commits, for something else is due now';
+
+/* What launcher and worker are doing. */
+CREATE FUNCTION tokenbill.worker_state(OUT process text, OUT pid integer, OUT state text, OUT started_at timestamptz,
+	OUT last_error text, OUT last_error_at timestamptz, OUT failures integer, OUT restart_at timestamptz,
+	OUT next_due timestamptz, OUT duty text, OUT requests integer, OUT hint text)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 2 AS 'MODULE_PATHNAME', 'tokenbill_worker_state';
+COMMENT ON FUNCTION tokenbill.worker_state() IS 'Internal: what worker_status shows';
+
+CREATE VIEW tokenbill.worker_status WITH (security_barrier) AS
+SELECT s.process, pg_catalog.current_database() AS database, s.pid, s.state, s.started_at, s.last_error, s.last_error_at, s.failures,
+	s.restart_at, s.next_due, s.duty, s.requests, s.hint
+FROM tokenbill.worker_state() s
+WHERE tokenbill.visible('');
+COMMENT ON VIEW tokenbill.worker_status IS 'What the launcher is doing, and this database''s worker';
+COMMENT ON COLUMN tokenbill.worker_status.process IS 'launcher or worker';
+COMMENT ON COLUMN tokenbill.worker_status.database IS 'This database; the launcher is the same in all';
+COMMENT ON COLUMN tokenbill.worker_status.pid IS 'Its process; null: there is none';
+COMMENT ON COLUMN tokenbill.worker_status.state IS 'asleep, working, starting, backing off, no process, other version, no extension, none, off, standby, not running or not preloaded';
+COMMENT ON COLUMN tokenbill.worker_status.started_at IS 'When it was started last';
+COMMENT ON COLUMN tokenbill.worker_status.last_error IS 'What went wrong last';
+COMMENT ON COLUMN tokenbill.worker_status.last_error_at IS 'When that was';
+COMMENT ON COLUMN tokenbill.worker_status.failures IS 'How often in a row the process has ended by itself; a minute of health resets it';
+COMMENT ON COLUMN tokenbill.worker_status.restart_at IS 'When it is started again, if there is no process';
+COMMENT ON COLUMN tokenbill.worker_status.next_due IS 'Until when it sleeps, by tokenbill.clock; null: until it is woken';
+COMMENT ON COLUMN tokenbill.worker_status.duty IS 'What is due then';
+COMMENT ON COLUMN tokenbill.worker_status.requests IS 'How many HTTP requests it has in flight';
+COMMENT ON COLUMN tokenbill.worker_status.hint IS 'What to do about it';
+
+/*
+ * Upkeep: what has to be done now and then, whether anybody calls for it or not.
+ *
+ * A row here is of a duty that failed, and rests for a while, or of one that
+ * knows by itself when it will have something to do again.
+ */
+CREATE TABLE tokenbill.worker_duty (
+	duty text COLLATE "C" NOT NULL PRIMARY KEY,
+	ran_at timestamptz NOT NULL,
+	next_at timestamptz,
+	failures integer NOT NULL DEFAULT 0,
+	not_before timestamptz
+);
+COMMENT ON TABLE tokenbill.worker_duty IS 'When upkeep was done, and how long a duty that fails rests';
+COMMENT ON COLUMN tokenbill.worker_duty.duty IS 'Name of the duty';
+COMMENT ON COLUMN tokenbill.worker_duty.ran_at IS 'When it was last tried';
+COMMENT ON COLUMN tokenbill.worker_duty.next_at IS 'When it has something to do again, if it knows that by itself';
+COMMENT ON COLUMN tokenbill.worker_duty.failures IS 'How often in a row it failed, or had nothing to do when it was due';
+COMMENT ON COLUMN tokenbill.worker_duty.not_before IS 'Until when it rests';
+SELECT pg_catalog.pg_extension_config_dump('tokenbill.worker_duty', '');
+
+/*
+ * Months are made a week before they begin, and only where the ledger is used: a
+ * charge makes what it needs, and a dump that is being restored brings its own.
+ */
+CREATE FUNCTION tokenbill.next_month_due() RETURNS timestamptz
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET timezone = 'UTC'
+AS $function$
+DECLARE
+	this_month timestamptz := date_trunc('month', tokenbill.clock());
+BEGIN
+	IF NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = 'tokenbill.ledger'::regclass) THEN
+		RETURN NULL;
+	END IF;
+	RETURN (SELECT min(m.month) - interval '7 days'
+		FROM generate_series(this_month, this_month + interval '1 year', interval '1 month') AS m(month)
+		WHERE to_regclass('tokenbill.' || to_char(m.month, '"ledger_"YYYY_MM')) IS NULL);
+END
+$function$;
+COMMENT ON FUNCTION tokenbill.next_month_due() IS 'Internal: when the worker has to make the next month of the ledger; null: it is not used, or there are months for a year';
+
+/* Retention is looked after once an hour at most, and of providers once a day at least. */
+CREATE FUNCTION tokenbill.upkeep_due() RETURNS TABLE (duty text, due_at timestamptz)
+LANGUAGE plpgsql VOLATILE ROWS 5
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+	now timestamptz := tokenbill.clock();
+BEGIN
+	RETURN QUERY
+	SELECT d.duty, greatest(d.due_at, w.not_before)
+	FROM (VALUES
+		('expired holds', (SELECT h.expires_at FROM tokenbill.hold h WHERE h.status = 'held' ORDER BY h.expires_at LIMIT 1)),
+		('expired credits', (SELECT c.expires_at FROM tokenbill.credit c
+			WHERE c.status = 'open' AND c.expires_at IS NOT NULL AND c.remaining > c.reserved ORDER BY c.expires_at LIMIT 1)),
+		('ledger months', tokenbill.next_month_due()),
+		('provider history', (SELECT coalesce(o.next_at, now) FROM (VALUES (1)) one LEFT JOIN tokenbill.worker_duty o ON o.duty = 'provider history'
+			WHERE EXISTS (SELECT FROM tokenbill.provider))),
+		('worker errors', (SELECT greatest(min(e.last_at) + current_setting('tokenbill.error_retention')::interval,
+				(SELECT o.next_at FROM tokenbill.worker_duty o WHERE o.duty = 'worker errors'))
+			FROM tokenbill.worker_error e HAVING count(*) > 0))
+	) AS d(duty, due_at)
+	LEFT JOIN tokenbill.worker_duty w ON w.duty = d.duty
+	WHERE d.due_at IS NOT NULL;
+END
+$function$;
+COMMENT ON FUNCTION tokenbill.upkeep_due() IS 'Internal: the duties of upkeep that there is something for, and when';
+
+CREATE FUNCTION tokenbill.next_upkeep_due() RETURNS timestamptz
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT min(d.due_at) FROM tokenbill.upkeep_due() d
+$function$;
+COMMENT ON FUNCTION tokenbill.next_upkeep_due() IS 'Internal: when run_upkeep() has something to do; null: nothing';
+
+/*
+ * Returns how much was done.  Batches are small: an account whose holds expire
+ * stays locked until the batch is committed.
+ */
+CREATE FUNCTION tokenbill.do_upkeep(duty text) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET timezone = 'UTC'
+AS $function$
+DECLARE
+	now timestamptz := tokenbill.clock();
+	done bigint := 0;
+	again_at timestamptz;
+BEGIN
+	CASE do_upkeep.duty
+	WHEN 'expired holds' THEN
+		done := tokenbill.expire_holds(max => 100);
+	WHEN 'expired credits' THEN
+		done := tokenbill.expire_credits(max => 100);
+	WHEN 'ledger months' THEN
+		PERFORM tokenbill.make_ledger_month(m.at) FROM (VALUES (now), (now + interval '7 days')) AS m(at);
+		done := 1;
+	WHEN 'provider history' THEN
+		done := tokenbill.expire_provider_history(max => 1000);
+		SELECT CASE WHEN done = 1000 THEN now
+			ELSE least(now + interval '1 day', greatest(now + interval '1 hour', min(o.checked_at + p.keep_history))) END
+		INTO again_at
+		FROM tokenbill.provider p
+		JOIN tokenbill.provider_balance b ON b.provider = p.provider
+		CROSS JOIN LATERAL (
+			SELECT h.checked_at FROM tokenbill.provider_balance_history h
+			WHERE h.provider = b.provider AND h.currency = b.currency ORDER BY h.checked_at LIMIT 1) o;
+		again_at := coalesce(again_at, now + interval '1 day');
+		done := greatest(done, 1);
+	WHEN 'worker errors' THEN
+		DELETE FROM tokenbill.worker_error e
+		WHERE (e.duty, e.target, e.sqlstate, e.message) IN (
+			SELECT o.duty, o.target, o.sqlstate, o.message FROM tokenbill.worker_error o
+			WHERE o.last_at <= now - current_setting('tokenbill.error_retention')::interval
+			ORDER BY o.last_at LIMIT 1000);
+		GET DIAGNOSTICS done = ROW_COUNT;
+		/* a full batch is not the last one */
+		again_at := CASE WHEN done < 1000 THEN now + interval '1 hour' END;
+	END CASE;
+	IF done > 0 THEN
+		IF again_at IS NULL THEN
+			DELETE FROM tokenbill.worker_duty w WHERE w.duty = do_upkeep.duty;
+		ELSE
+			INSERT INTO tokenbill.worker_duty AS w (duty, ran_at, next_at) VALUES (do_upkeep.duty, now, again_at)
+			ON CONFLICT ON CONSTRAINT worker_duty_pkey DO UPDATE
+			SET ran_at = excluded.ran_at, next_at = excluded.next_at, failures = 0, not_before = NULL;
+		END IF;
+	END IF;
+	RETURN done;
+END
+$function$;
+COMMENT ON FUNCTION tokenbill.do_upkeep(text) IS 'Internal: does a batch of one duty of upkeep and returns how much that was';
+
+/* One that failed, or did nothing although it was due, rests: from a second to five minutes. */
+CREATE FUNCTION tokenbill.rest_upkeep(duty text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+	now timestamptz := tokenbill.clock();
+BEGIN
+	INSERT INTO tokenbill.worker_duty AS w (duty, ran_at, failures, not_before)
+	VALUES (rest_upkeep.duty, now, 1, now + interval '1 second')
+	ON CONFLICT ON CONSTRAINT worker_duty_pkey DO UPDATE
+	SET ran_at = now, failures = least(w.failures + 1, 1000),
+		not_before = now + least(interval '1 second' * power(2, least(w.failures, 9)), interval '5 minutes');
+END
+$function$;
+COMMENT ON FUNCTION tokenbill.rest_upkeep(text) IS 'Internal: lets a duty of upkeep that failed rest for a while';
+
+CREATE FUNCTION tokenbill.run_upkeep() RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+	due text;
+	state text;
+	message text;
+	detail text;
+BEGIN
+	SELECT u.duty INTO due FROM tokenbill.upkeep_due() u WHERE u.due_at <= tokenbill.clock() ORDER BY u.due_at, u.duty LIMIT 1;
+	IF NOT FOUND THEN
+		RETURN false;
+	END IF;
+	/* one that is broken must not keep the others from being done */
+	BEGIN
+		IF tokenbill.do_upkeep(due) = 0 THEN
+			PERFORM tokenbill.rest_upkeep(due);
+		END IF;
+	EXCEPTION WHEN OTHERS THEN
+		GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
+		PERFORM tokenbill.record_worker_error(due, '', state, message, nullif(detail, ''));
+		PERFORM tokenbill.rest_upkeep(due);
+	END;
+	RETURN EXISTS (SELECT FROM tokenbill.upkeep_due() u WHERE u.due_at <= tokenbill.clock());
+END
+$function$;
+COMMENT ON FUNCTION tokenbill.run_upkeep() IS
+'Internal: does a batch of the upkeep that has been due for longest, and returns whether there is more to do. Only the worker calls it';

@@ -86,6 +86,16 @@ tb_now(void)
 }
 
 /*
+ * tb_clock_stands
+ *		Whether time does not pass by itself.
+ */
+bool
+tb_clock_stands(void)
+{
+	return clock_fixed != DT_NOBEGIN;
+}
+
+/*
  * clock() -> timestamptz
  */
 Datum

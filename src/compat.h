@@ -16,6 +16,22 @@
 #define tb_local_xid() (MyProc->lxid)
 #endif
 
+/* And the number of a PGPROC out of it. */
+#if PG_VERSION_NUM >= 170000
+#define tb_my_procno() (MyProcNumber)
+#else
+#define tb_my_procno() (MyProc->pgprocno)
+#endif
+
+/* PostgreSQL 16 made one function of all those that ask for an owner. */
+#if PG_VERSION_NUM >= 160000
+#define tb_owns_database(database, role) \
+	object_ownercheck(DatabaseRelationId, (database), (role))
+#else
+#define tb_owns_database(database, role) \
+	pg_database_ownercheck((database), (role))
+#endif
+
 /*
  * PostgreSQL 16 gave settings a memory context; before, what a check hook hands
  * to its assign hook came from malloc.

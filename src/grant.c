@@ -14,6 +14,7 @@
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/json.h"
+#include "wake.h"
 
 PG_FUNCTION_INFO_V1(tokenbill_grant_credit);
 
@@ -95,6 +96,8 @@ follow_grant(Movement *movement, Account *account)
 							"Credits are kept for ever; give this one another key.",
 							"there has been a credit of that key before"));
 	tb_count_credits(account, 1);
+	if (grant->expires)
+		tb_wake_by(grant->expires_at);
 }
 
 static Refusal *

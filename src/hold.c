@@ -21,6 +21,7 @@
 #include "rating.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "wake.h"
 
 PG_FUNCTION_INFO_V1(tokenbill_hold);
 PG_FUNCTION_INFO_V1(tokenbill_extend_hold);
@@ -235,6 +236,7 @@ follow_hold(Movement *movement, Account *account)
 									line->idempotency_key),
 							"Holds are kept for ever; give this one another key.",
 							"there has been a hold of that key before"));
+	tb_wake_by(request->hold.expires_at);
 }
 
 Datum
@@ -408,7 +410,10 @@ judge_extend(Movement *movement, Account *account)
 static void
 follow_extend(Movement *movement, Account *account)
 {
-	tb_store_hold(&movement->line, &((HoldMovement *) movement)->hold, "held");
+	Hold	   *hold = &((HoldMovement *) movement)->hold;
+
+	tb_store_hold(&movement->line, hold, "held");
+	tb_wake_by(hold->expires_at);
 }
 
 /*

@@ -120,6 +120,17 @@ tb_slot_take(Oid database)
 }
 
 /*
+ * tb_wake_launcher
+ *		Needs the lock.
+ */
+void
+tb_wake_launcher(void)
+{
+	if (tb_workers->launcher_pid != 0)
+		SetLatch(&ProcGlobal->allProcs[tb_workers->launcher_procno].procLatch);
+}
+
+/*
  * tb_slot_wake
  *		Wake the slot's worker, if it has one.  Needs the lock.
  */
@@ -162,8 +173,7 @@ tb_look_at(Oid database)
 		tb_workers->look_at_all = true;
 	else if (!known)
 		tb_workers->looks[tb_workers->n_looks++] = database;
-	if (tb_workers->launcher_pid != 0)
-		SetLatch(&ProcGlobal->allProcs[tb_workers->launcher_procno].procLatch);
+	tb_wake_launcher();
 	LWLockRelease(tb_workers->lock);
 }
 

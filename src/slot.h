@@ -46,9 +46,9 @@ typedef struct WorkerSlot
 	char		duty[TB_SLOT_DUTY]; /* what next_due is for */
 
 	/*
-	 * Until when it sleeps.  DT_NOEND: until it is woken; DT_NOEND is also what
-	 * it says from before it looks what is due until it has looked, so that
-	 * whoever commits meanwhile wakes it.
+	 * Until when it sleeps.  DT_NOEND: until it is woken; DT_NOEND is also
+	 * what it says from before it looks what is due until it has looked, so
+	 * that whoever commits meanwhile wakes it.
 	 */
 	pg_atomic_uint64 next_due;
 } WorkerSlot;
@@ -81,6 +81,7 @@ extern WorkerShared *tb_workers;
 extern void tb_slot_init(void);
 extern WorkerSlot *tb_slot_find(Oid database);
 extern WorkerSlot *tb_slot_take(Oid database);
+extern void tb_wake_launcher(void);
 extern void tb_slot_wake(WorkerSlot *slot);
 extern void tb_slot_error(WorkerSlot *slot, const char *message);
 extern void tb_look_at(Oid database);

@@ -11,15 +11,16 @@
 #include "burn_order.h"
 #include "clock.h"
 #include "http.h"
+#include "launcher.h"
 #include "measure.h"
 #include "month.h"
 #include "price.h"
-#include "miscadmin.h"
 #include "rating.h"
 #include "redact.h"
+#include "retry.h"
 #include "secret.h"
-#include "slot.h"
 #include "tenant.h"
+#include "worker.h"
 #include "utils/guc.h"
 
 PG_MODULE_MAGIC;
@@ -38,10 +39,9 @@ _PG_init(void)
 	tb_rating_init();
 	tb_redact_init();
 	tb_callee_init();
+	tb_retry_init();
 	tb_tenant_init();
+	tb_launcher_init();
+	tb_worker_init();
 	MarkGUCPrefixReserved("tokenbill");
-
-	/* pg_upgrade's servers have work of their own */
-	if (process_shared_preload_libraries_in_progress && !IsBinaryUpgrade)
-		tb_slot_init();
 }

@@ -118,14 +118,23 @@ tb_wake_by(TimestampTz at)
 
 /*
  * tb_wake_now
- *		Wake this database's worker: a transaction that was prepared has been
- *		committed.
+ *		A transaction that was prepared has been committed: wake this database's
+ *		worker, or, if it has none, have the launcher look.
  */
 void
 tb_wake_now(void)
 {
-	if (tb_workers != NULL)
+	bool		has_slot;
+
+	if (tb_workers == NULL)
+		return;
+	LWLockAcquire(tb_workers->lock, LW_SHARED);
+	has_slot = tb_slot_find(MyDatabaseId) != NULL;
+	LWLockRelease(tb_workers->lock);
+	if (has_slot)
 		wake_worker(DT_NOBEGIN);
+	else
+		tb_look_at(MyDatabaseId);
 }
 
 /*

@@ -17,15 +17,15 @@ SELECT set_eq($$SELECT proname::text FROM pg_proc WHERE pronamespace = 'tokenbil
 		'add_provider', 'set_provider', 'drop_provider', 'record_provider_balance', 'expire_provider_history',
 		'normalize_usage', 'describe_usage',
 		'set_breaker',
-		'set_spend_limit', 'set_rate_limit', 'drop_limit', 'limit_state',
+		'set_spend_limit', 'set_rate_limit', 'drop_limit', 'limit_state', 'worker_state',
 		'count_characters', 'count_graphemes', 'count_words', 'count_images', 'count_pixels', 'count_seconds', 'count_requests', 'count_sum', 'set_meter_function', 'visible', 'clock'], '\df: the functions there are');
 SELECT set_eq($$SELECT relname::text FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind = 'v'$$,
 	ARRAY['margin_daily', 'prices_below_cost', 'suspense', 'balances', 'statement', 'holds', 'credits', 'burn_orders', 'recharge_orders', 'prices', 'usage_daily', 'trial_balance', 'catalog_fields', 'provider_balances', 'provider_history', 'metrics', 'spend_limits', 'rate_limits', 'meter_functions', 'secrets',
-		'worker_errors',
+		'worker_errors', 'worker_status',
 		'breakers'], '\dv: the views');
 SELECT set_eq($$SELECT relname::text FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition$$,
 	ARRAY['account', 'account_limit', 'ledger', 'hold', 'credit', 'burn_order', 'price', 'meter', 'meter_function', 'catalog_model', 'service', 'markup', 'recharge_order', 'charge_refund', 'issued_token', 'tenant', 'month_closing', 'month_total', 'provider', 'provider_balance', 'provider_balance_history', 'secret',
-		'worker_error',
+		'worker_error', 'worker_duty',
 		'breaker'], '\dt: the tables, by the plain names');
 SELECT is(pg_get_function_identity_arguments(p.oid), args, name || ': its arguments') FROM (VALUES
 	('charge', 'account text, service text, usage jsonb, idempotency_key text, on_insufficient text, metadata jsonb, wait boolean'),
@@ -60,7 +60,7 @@ SELECT is_empty($$SELECT relname FROM pg_class c WHERE relnamespace = 'tokenbill
 	'every table has a primary key, months included; the ledger itself has its months''');
 SELECT is_empty($$SELECT c.conrelid::regclass, conname FROM pg_constraint c WHERE connamespace = 'tokenbill'::regnamespace AND contype IN ('p', 'u', 'x') AND conname <> 'recharge_order_order_no_key'
 	AND conrelid::regclass::text NOT IN ('tokenbill.month_total', 'tokenbill.provider', 'tokenbill.secret', 'tokenbill.provider_balance', 'tokenbill.provider_balance_history', 'tokenbill.tenant', 'tokenbill.catalog_model', 'tokenbill.meter', 'tokenbill.meter_function', 'tokenbill.burn_order', 'tokenbill.service',
-		'tokenbill.worker_error',
+		'tokenbill.worker_error', 'tokenbill.worker_duty',
 		'tokenbill.breaker')
 	AND NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = conrelid AND attname = 'account' AND attnum = ANY (conkey))$$, 'account is in every key but the order number''s');
 SELECT is_empty($$SELECT conname FROM pg_constraint WHERE connamespace = 'tokenbill'::regnamespace AND contype = 'f'$$, 'no foreign keys: accounts may live apart');

@@ -42,6 +42,7 @@ INSERT INTO may VALUES
 	('map_tenant', false, false, false, true), ('unmap_tenant', false, false, false, true),
 	('normalize_usage', true, true, true, true), ('describe_usage', true, true, true, true),
 	('set_breaker', false, false, false, true),
+	('worker_state', false, false, true, true),
 	('visible', true, true, true, true), ('clock', true, true, true, true);
 SELECT bag_eq($$SELECT proname::text, has_function_privilege('rt_app', oid, 'EXECUTE') AS app, has_function_privilege('rt_billing', oid, 'EXECUTE') AS billing,
 		has_function_privilege('rt_reader', oid, 'EXECUTE') AS reader, has_function_privilege('rt_admin', oid, 'EXECUTE') AS admin FROM pg_proc WHERE pronamespace = 'tokenbill'::regnamespace$$,
@@ -59,7 +60,7 @@ INSERT INTO sees VALUES
 	('credits', true, true, true, true), ('burn_orders', false, false, true, true),
 	('margin_daily', false, false, true, true), ('prices_below_cost', false, true, true, true), ('suspense', false, true, true, true),
 	('spend_limits', true, true, true, true), ('rate_limits', true, true, true, true), ('meter_functions', false, true, true, true),
-	('secrets', false, false, false, true), ('worker_errors', false, false, true, true),
+	('secrets', false, false, false, true), ('worker_errors', false, false, true, true), ('worker_status', false, false, true, true),
 	('breakers', false, false, true, true);
 SELECT bag_eq($$SELECT relname::text, has_table_privilege('rt_app', oid, 'SELECT') AS app, has_table_privilege('rt_billing', oid, 'SELECT') AS billing,
 		has_table_privilege('rt_reader', oid, 'SELECT') AS reader, has_table_privilege('rt_admin', oid, 'SELECT') AS admin FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind IN ('v', 'm')$$, 'SELECT * FROM sees', 'each view is read by whom it is meant for');

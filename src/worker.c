@@ -1,0 +1,387 @@
+/*
+ * worker.c
+ *	  The worker of one database: it sleeps until something is due, and does it.
+ *
+ *	  woken, or it is time
+ *		  -> what is due?			(a step: a transaction of its own)
+ *		  -> upkeep					(a step a batch)
+ *		  -> sleep until the next is due, or the latch is set
+ *
+ * A database where nothing is due costs nothing: there is no time-out then, and no
+ * transaction.  launcher.c says what becomes of the process.
+ */
+#include "worker.h"
+
+#include "access/htup_details.h"
+#include "clock.h"
+#include "launcher.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "query.h"
+#include "slot.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/sinval.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/wait_event.h"
+
+/* Who lives that long was well when it began. */
+#define HEALTHY_US (60 * USECS_PER_SEC)
+
+PGDLLEXPORT void tokenbill_worker_main(Datum arg);
+
+static int	error_retention = 30 * SECS_PER_DAY;
+
+static WorkerSlot *slot = NULL;
+
+/* What the process ends for, and, if with an error, with which. */
+static ExtensionState extension_state = TB_EXTENSION_HERE;
+static char last_words[TB_SLOT_ERROR] = "";
+static emit_log_hook_type previous_log_hook = NULL;
+
+static Duty look_duty = {.name = "what is due",.not_before = DT_NOBEGIN};
+static Duty upkeep_duty = {.name = "upkeep",.not_before = DT_NOBEGIN};
+
+/* What the last look found; by tokenbill's clock. */
+static TimestampTz upkeep_due = DT_NOEND;
+
+/*
+ * tb_worker_init
+ *		Define the setting; called once, from _PG_init.
+ */
+void
+tb_worker_init(void)
+{
+	DefineCustomIntVariable("tokenbill.error_retention",
+							"How long what went wrong in the worker is kept.",
+							"From one hour on; 30 days by default.",
+							&error_retention,
+							30 * SECS_PER_DAY, SECS_PER_HOUR, INT_MAX,
+							PGC_SIGHUP,
+							GUC_UNIT_S,
+							NULL, NULL, NULL);
+}
+
+/*
+ * tb_worker_says
+ *		Show in worker_status what went wrong last.
+ */
+void
+tb_worker_says(const char *message)
+{
+	LWLockAcquire(tb_workers->lock, LW_EXCLUSIVE);
+	tb_slot_error(slot, message);
+	LWLockRelease(tb_workers->lock);
+}
+
+/* What ends a process is known to the log only; keep it. */
+static void
+hear_last_words(ErrorData *error)
+{
+	if (error->elevel >= FATAL && error->message != NULL)
+		strlcpy(last_words, error->message, sizeof(last_words));
+	if (previous_log_hook != NULL)
+		previous_log_hook(error);
+}
+
+/* Take over the slot that the launcher has made; false if it is not for us. */
+static bool
+attach(Oid database)
+{
+	WorkerSlot *found;
+
+	LWLockAcquire(tb_workers->lock, LW_EXCLUSIVE);
+	found = tb_slot_find(database);
+	if (found != NULL &&
+		(found->state != TB_WORKER_STARTING || found->pid != 0))
+		found = NULL;
+	if (found != NULL && tb_barred(database))
+	{
+		found->state = TB_WORKER_BACKING_OFF;
+		found->restart_at = 0;
+		found = NULL;
+	}
+	if (found != NULL)
+	{
+		found->pid = MyProcPid;
+		found->procno = tb_my_procno();
+		slot = found;
+	}
+	LWLockRelease(tb_workers->lock);
+	return found != NULL;
+}
+
+/*
+ * The process ends.  It has left its transaction by now, but not yet the list of
+ * processes that CREATE and DROP DATABASE go by.
+ */
+static void
+detach(int code, Datum arg)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	LWLockAcquire(tb_workers->lock, LW_EXCLUSIVE);
+	slot->pid = 0;
+	slot->requests = 0;
+	slot->duty[0] = '\0';
+	pg_atomic_write_u64(&slot->next_due, (uint64) DT_NOEND);
+	if (extension_state == TB_EXTENSION_ABSENT)
+		slot->state = TB_WORKER_NO_EXTENSION;
+	else if (extension_state == TB_EXTENSION_OTHER_VERSION)
+		slot->state = TB_WORKER_OTHER_VERSION;
+	else
+	{
+		slot->state = TB_WORKER_BACKING_OFF;
+		slot->restart_at = 0;
+		if (!slot->leave && tb_worker_enabled)
+		{
+			if (now - slot->started_at >= HEALTHY_US)
+				slot->failures = 0;
+			slot->failures++;
+			slot->restart_at = now + tb_back_off(slot->failures) * 1000;
+			if (last_words[0] != '\0')
+				tb_slot_error(slot, last_words);
+		}
+	}
+	tb_wake_launcher();
+	LWLockRelease(tb_workers->lock);
+}
+
+/*
+ * tb_worker_leave
+ *		End, for the extension is not there, or not one we know.
+ */
+void
+tb_worker_leave(ExtensionState state)
+{
+	extension_state = state;
+	if (state == TB_EXTENSION_OTHER_VERSION)
+		ereport(LOG,
+				(errmsg("tokenbill worker: %s", slot->last_error),
+				 errhint("Run ALTER EXTENSION tokenbill UPDATE.")));
+	proc_exit(0);
+}
+
+static void
+show_state(WorkerState state)
+{
+	if (slot->state == state)
+		return;
+	LWLockAcquire(tb_workers->lock, LW_EXCLUSIVE);
+	/* the launcher begins only so many at a time */
+	if (slot->state == TB_WORKER_STARTING)
+		tb_wake_launcher();
+	slot->state = state;
+	LWLockRelease(tb_workers->lock);
+}
+
+/* Settings that hold for all we do, whatever the database has been given. */
+static void
+fix_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_deferrable", "off"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"statement_timeout", "0"},
+		{"lock_timeout", "0"},
+		{"session_replication_role", "origin"},
+		{"row_security", "on"},
+	};
+
+	for (size_t i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET,
+						PGC_S_OVERRIDE);
+}
+
+/*
+ * Take in what others want of us.  A shutdown, and being asked to go, end the
+ * process without a word in the log; returns whether what is due may have
+ * changed.
+ */
+static bool
+take_interrupts(void)
+{
+	bool		reloaded = ConfigReloadPending;
+
+	if (ProcDiePending)
+		proc_exit(1);
+	QueryCancelPending = false;
+	CHECK_FOR_INTERRUPTS();
+	ProcessCatchupInterrupt();
+	if (reloaded)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+	if (slot->leave || !tb_worker_enabled)
+		proc_exit(0);
+	return reloaded;
+}
+
+/* Publish until when we sleep, and what for; see wake.c for the race. */
+static void
+show_due(TimestampTz due, const char *duty)
+{
+	LWLockAcquire(tb_workers->lock, LW_EXCLUSIVE);
+	strlcpy(slot->duty, duty, TB_SLOT_DUTY);
+	LWLockRelease(tb_workers->lock);
+	pg_atomic_write_u64(&slot->next_due, (uint64) due);
+	pg_memory_barrier();
+}
+
+/* Step: what is due, and when. */
+static void
+look(void *arg)
+{
+	static Statement query = {
+		.sql = "SELECT d.duty, d.due_at FROM tokenbill.upkeep_due() d"
+		" ORDER BY d.due_at, d.duty LIMIT 1"
+	};
+	Datum		values[2];
+	bool		nulls[2];
+
+	upkeep_due = DT_NOEND;
+	if (tb_run(&query, NULL, NULL) == 0)
+		return;
+	heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, values,
+					  nulls);
+	upkeep_due = DatumGetTimestampTz(values[1]);
+	show_due(upkeep_due, TextDatumGetCString(values[0]));
+}
+
+/* Step: one batch of upkeep; *arg becomes whether there is more to do at once. */
+static void
+upkeep(void *arg)
+{
+	static Statement query = {.sql = "SELECT tokenbill.run_upkeep()"};
+	Datum		values[1];
+	bool		nulls[1];
+
+	tb_run(&query, NULL, NULL);
+	heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, values,
+					  nulls);
+	*(bool *) arg = DatumGetBool(values[0]);
+}
+
+/*
+ * When something that is due by tokenbill's clock is due by the system's: never,
+ * as long as tokenbill's stands still.
+ */
+static TimestampTz
+real_time(TimestampTz due, const Duty *duty)
+{
+	TimestampTz now = tb_now();
+	TimestampTz real = GetCurrentTimestamp();
+
+	if (due == DT_NOEND)
+		return DT_NOEND;
+	if (due > now)
+		return tb_clock_stands() ? DT_NOEND : Max(due, duty->not_before);
+	return Max(real, duty->not_before);
+}
+
+/* Sleep until then, by the system's clock; returns whether we were woken. */
+static bool
+sleep_until(TimestampTz until)
+{
+	long		timeout = tb_wait_time(until, GetCurrentTimestamp());
+
+	if (timeout == 0)
+		return false;
+	show_state(TB_WORKER_ASLEEP);
+	pgstat_report_stat(true);
+	return (WaitLatch(MyLatch,
+					  WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
+					  (timeout > 0 ? WL_TIMEOUT : 0),
+					  timeout, PG_WAIT_EXTENSION) & WL_LATCH_SET) != 0;
+}
+
+/*
+ * Do a batch of the upkeep that is due.
+ *
+ * Something may be due and yet nothing be done about it when its time has come:
+ * then it is due at the same moment as before, and we must not spin.
+ */
+static void
+do_upkeep(void)
+{
+	static TimestampTz done_due = DT_NOEND;
+	static int	in_vain = 0;
+	bool		more = false;
+
+	in_vain = upkeep_due == done_due ? in_vain + 1 : 0;
+	show_state(TB_WORKER_WORKING);
+	if (!tb_step(&upkeep_duty, NULL, upkeep, &more))
+		return;
+	done_due = more ? DT_NOEND : upkeep_due;
+	if (!more && in_vain > 0)
+		upkeep_duty.not_before = GetCurrentTimestamp() +
+			(TimestampTz) tb_back_off(in_vain) * 1000;
+}
+
+/* One turn of the worker; returns whether to look anew what is due. */
+static bool
+turn(bool look_first)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (look_first && look_duty.not_before <= now)
+	{
+		show_due(DT_NOEND, "");
+		look_first = !tb_step(&look_duty, NULL, look, NULL);
+	}
+	if (!look_first && real_time(upkeep_due, &upkeep_duty) <= now)
+	{
+		do_upkeep();
+		return true;
+	}
+	return sleep_until(look_first ? look_duty.not_before :
+					   real_time(upkeep_due, &upkeep_duty)) || look_first;
+}
+
+/*
+ * tokenbill_worker_main
+ *		The worker of the database whose oid is the argument.
+ *
+ * SIGTERM is left to die(): it ends a step in the middle.
+ */
+void
+tokenbill_worker_main(Datum arg)
+{
+	Oid			database = DatumGetObjectId(arg);
+	MemoryContext context;
+	bool		look_first = true;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	if (!attach(database))
+		proc_exit(0);
+	before_shmem_exit(detach, (Datum) 0);
+	previous_log_hook = emit_log_hook;
+	emit_log_hook = hear_last_words;
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	pgstat_report_appname("tokenbill worker");
+	fix_settings();
+
+	context = AllocSetContextCreate(TopMemoryContext, "tokenbill worker",
+									ALLOCSET_DEFAULT_SIZES);
+	for (;;)
+	{
+		MemoryContextSwitchTo(context);
+		MemoryContextReset(context);
+		ResetLatch(MyLatch);
+		if (take_interrupts())
+			look_first = true;
+		look_first = turn(look_first);
+	}
+}
