@@ -38,12 +38,13 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $function$
 BEGIN
+	PERFORM tokenbill.count_refusal(refuse.sqlstate);
 	RAISE EXCEPTION USING ERRCODE = refuse.sqlstate, MESSAGE = refuse.message,
 		DETAIL = refuse.detail::pg_catalog.text, HINT = refuse.hint;
 END
 $function$;
 COMMENT ON FUNCTION tokenbill.refuse(text, text, jsonb, text) IS
-'Internal: raises the error with DETAIL as JSON';
+'Internal: counts the refusal and raises the error with DETAIL as JSON';
 
 CREATE FUNCTION tokenbill.check_currency(currency text) RETURNS text
 LANGUAGE plpgsql

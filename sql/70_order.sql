@@ -28,6 +28,9 @@ CREATE TABLE tokenbill.recharge_order (
 	PRIMARY KEY (account, order_no),
 	CONSTRAINT recharge_order_order_no_key UNIQUE (order_no)
 );
+/* those that are not settled; without a gateway an order is from the beginning, and stays out */
+CREATE INDEX recharge_order_open_idx ON tokenbill.recharge_order (status, created_at, account)
+WHERE gateway IS NOT NULL AND status IN ('init', 'processing', 'requires_action', 'unknown', 'disputed');
 COMMENT ON TABLE tokenbill.recharge_order IS 'Recharges: one row an order, kept for ever';
 COMMENT ON COLUMN tokenbill.recharge_order.account IS 'Name of the account';
 COMMENT ON COLUMN tokenbill.recharge_order.amount IS 'What is to be credited, in currency';

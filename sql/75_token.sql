@@ -12,6 +12,7 @@ CREATE TABLE tokenbill.issued_token (
 	used_at timestamptz,
 	PRIMARY KEY (account, token)
 );
+CREATE INDEX issued_token_open_idx ON tokenbill.issued_token (expires_at, account) WHERE used_at IS NULL;
 COMMENT ON TABLE tokenbill.issued_token IS 'One-time idempotency keys; a used one is bound to the ledger line with that key';
 COMMENT ON COLUMN tokenbill.issued_token.account IS 'Name of the account';
 COMMENT ON COLUMN tokenbill.issued_token.token IS 'The key itself';

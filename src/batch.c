@@ -14,6 +14,7 @@
 #include "access/htup_details.h"
 #include "catalog/pg_collation.h"
 #include "check.h"
+#include "counter.h"
 #include "executor/tuptable.h"
 #include "funcapi.h"
 #include "measure.h"
@@ -263,6 +264,8 @@ do_item(BatchItem *item, Oid user, TupleDesc desc, MemoryContext each)
 	CHECK_FOR_INTERRUPTS();
 	if (refusal == NULL)
 		refusal = tb_charge(&item->request, user, &receipt);
+	if (refusal != NULL)
+		tb_count_refusal(refusal->sqlstate);
 	tuple = answer(item, refusal, &receipt, desc);
 	MemoryContextSwitchTo(old);
 	item->answer = tb_copy_minimal_tuple(tuple);

@@ -8,6 +8,7 @@
  */
 #include "ledger.h"
 
+#include "counter.h"
 #include "money.h"
 #include "month.h"
 #include "query.h"
@@ -87,7 +88,10 @@ tb_insert_line(const Account *account, const ChainedLine *line)
 	values[16] = PointerGetDatum(hash);
 	values[17] = NumericGetDatum(line->cost);
 	nulls[17] = line->cost == NULL ? 'n' : ' ';
-	return tb_run_plan(plan, values, nulls) == 1;
+	if (tb_run_plan(plan, values, nulls) != 1)
+		return false;
+	tb_count_line(line->kind);
+	return true;
 }
 
 /*

@@ -8,6 +8,7 @@
  */
 #include "refusal.h"
 
+#include "counter.h"
 #include "money.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
@@ -151,13 +152,14 @@ tb_json_document(Jsonb *value)
 
 /*
  * tb_raise
- *		Raise a refusal as an error; returns if there is none.
+ *		Count a refusal and raise it as an error; returns if there is none.
  */
 void
 tb_raise(Refusal *refusal)
 {
 	if (refusal == NULL)
 		return;
+	tb_count_refusal(refusal->sqlstate);
 	ereport(ERROR,
 			(errcode(refusal->sqlstate),
 			 errmsg_internal("%s", refusal->message),

@@ -10,6 +10,7 @@
 
 #include "burn_order.h"
 #include "clock.h"
+#include "counter.h"
 #include "http.h"
 #include "launcher.h"
 #include "measure.h"
@@ -32,6 +33,7 @@ _PG_init(void)
 {
 	tb_burn_order_init();
 	tb_clock_init();
+	tb_counter_init();
 	tb_key_init();
 	tb_http_init();
 	tb_month_init();

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(43);
+SELECT plan(34);
 
 -- Columns the contract promises, in any order, more are welcome
 CREATE TEMP TABLE promised (view text, columns text[]);
@@ -72,23 +72,6 @@ SELECT is(sum(amount), 1::numeric, 'a balance out of thin air shows') FROM token
 SELECT isnt_empty($$SELECT * FROM tokenbill.verify_ledger() WHERE problem = 'trial_balance'$$, 'and verify_ledger says so');
 UPDATE tokenbill.account SET balance = balance - 1 WHERE account = 'va';
 SET LOCAL session_replication_role = origin;
-
--- metrics
-SELECT is_empty($$SELECT * FROM tokenbill.metrics WHERE name !~ '^tokenbill_[a-z_]+$' OR type NOT IN ('gauge', 'counter') OR help = '' OR value IS NULL OR jsonb_typeof(labels) <> 'object'$$,
-	'metrics: rows a Prometheus exporter takes');
-SELECT is_empty('SELECT name, labels FROM tokenbill.metrics GROUP BY 1, 2 HAVING count(*) > 1', 'no two of the same name and labels');
-SELECT is_empty('SELECT name FROM tokenbill.metrics GROUP BY 1 HAVING count(DISTINCT (type, help)) > 1', 'one type and help a name');
-SELECT bag_eq($$SELECT name, value FROM tokenbill.metrics WHERE labels ->> 'currency' = 'VUC'$$,
-	$$VALUES ('tokenbill_customer_balance', 106.46599999999890625), ('tokenbill_customer_held', 5), ('tokenbill_customer_debt', 3.00000000000109375)$$, 'balances, holds and debts by currency, without sandboxes');
-SELECT value AS open FROM tokenbill.metrics WHERE name = 'tokenbill_holds_open' \gset
-SELECT value AS overdue FROM tokenbill.metrics WHERE name = 'tokenbill_holds_overdue' \gset
-SELECT tokenbill.hold('va', 1, 'h3', ttl => '1 min') \g /dev/null
-SELECT is(value, :open + 1.0, 'open holds are counted') FROM tokenbill.metrics WHERE name = 'tokenbill_holds_open';
-SET LOCAL tokenbill.clock = '2026-03-02 00:31:00+00';
-SELECT is(value, :overdue + 1.0, 'and the overdue among them') FROM tokenbill.metrics WHERE name = 'tokenbill_holds_overdue';
-SELECT is(value >= 60, true, 'and the oldest''s age') FROM tokenbill.metrics WHERE name = 'tokenbill_hold_oldest_age_seconds';
-SELECT is(value >= 2, true, 'orders by status') FROM tokenbill.metrics WHERE name = 'tokenbill_recharge_orders' AND labels = '{"status": "success"}';
-SELECT is(value, (SELECT count(*) FROM pg_inherits WHERE inhparent = 'tokenbill.ledger'::regclass)::numeric, 'and the months of the ledger') FROM tokenbill.metrics WHERE name = 'tokenbill_ledger_months';
 
 -- Nothing is written through a view
 SELECT isnt((pg_temp.error_of(statement)).sqlstate, '00000', statement) FROM (VALUES

@@ -65,7 +65,7 @@ my %least = (
 	'docs/providers.md' => 8,
 	'docs/operations.md' => 5,
 	'docs/security.md' => 4);
-my @pages = ('README.md', 'CHANGELOG.md', sort glob('docs/*.md'));
+my @pages = ('README.md', 'CHANGELOG.md', sort glob('docs/*.md docs/*/*.md'));
 
 # A page makes roles, which belong to the cluster: they go with its database
 for my $path (@pages)
