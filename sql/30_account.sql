@@ -68,11 +68,10 @@ FOR EACH STATEMENT EXECUTE FUNCTION tokenbill.forward_only();
 
 SELECT pg_catalog.pg_extension_config_dump('tokenbill.account', '');
 
-CREATE FUNCTION tokenbill.may_change(balance numeric, held numeric, credit_limit numeric, seq bigint, updated_at timestamptz,
-	hash bytea, status text, sandbox boolean, tokens_only boolean, overflow text, currency text)
+CREATE FUNCTION tokenbill.may_change(account tokenbill.account)
 RETURNS boolean
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'tokenbill_may_change';
-COMMENT ON FUNCTION tokenbill.may_change(numeric, numeric, numeric, bigint, timestamptz, bytea, text, boolean, boolean, text, text) IS
+COMMENT ON FUNCTION tokenbill.may_change(tokenbill.account) IS
 'Internal: the condition of the statement by which charge() changes an account''s row; refused (55000) anywhere else';
 
 CREATE FUNCTION tokenbill.create_account(account text, currency text DEFAULT 'USD', credit_limit numeric DEFAULT 0,

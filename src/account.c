@@ -74,12 +74,16 @@ tb_check_account(const text *account, Oid user)
 }
 
 /*
- * Read an account's columns; the values stay where they are.  The name and ctid
- * are the caller's to set.
+ * Read an account's row; the values stay where they are.  The name and ctid are the
+ * caller's to set.
  */
 static void
-read_columns(const Datum *values, const bool *nulls, Account *account)
+read_row(HeapTupleHeader row, Account *account)
 {
+	Datum		values[ACCOUNT_COLUMNS];
+	bool		nulls[ACCOUNT_COLUMNS];
+
+	tb_take_row_apart(row, ACCOUNT_COLUMNS, values, nulls);
 	account->balance = DatumGetNumeric(values[ACCOUNT_BALANCE]);
 	account->held = DatumGetNumeric(values[ACCOUNT_HELD]);
 	account->credit_limit = DatumGetNumeric(values[ACCOUNT_CREDIT_LIMIT]);
@@ -103,28 +107,9 @@ read_columns(const Datum *values, const bool *nulls, Account *account)
 	account->tokens_only = DatumGetBool(values[ACCOUNT_TOKENS_ONLY]);
 	account->overflow = DatumGetTextPP(values[ACCOUNT_OVERFLOW]);
 	account->currency = DatumGetTextPP(values[ACCOUNT_CURRENCY]);
-	account->open_credits = NULL;
-}
-
-/*
- * tb_make_account
- *		Make an Account of a ctid and a row, as SPI returned them.
- *
- * Values are palloc'd in the current memory context.
- */
-void
-tb_make_account(const text *account_name, Datum ctid, Datum row, Account *account)
-{
-	Datum		values[ACCOUNT_COLUMNS];
-	bool		nulls[ACCOUNT_COLUMNS];
-
-	account->account = unconstify(text *, account_name);
-	account->ctid = *(ItemPointer) DatumGetPointer(ctid);
-	tb_take_row_apart(DatumGetHeapTupleHeaderCopy(row), ACCOUNT_COLUMNS, values,
-					  nulls);
-	read_columns(values, nulls, account);
 	account->limits = DatumGetInt32(values[ACCOUNT_LIMITS]);
 	account->credits = DatumGetInt32(values[ACCOUNT_CREDITS]);
+	account->open_credits = NULL;
 }
 
 /*
@@ -138,7 +123,9 @@ take_account(const text *account_name, Account *account)
 
 	if (!tb_row(columns, nulls))
 		return false;
-	tb_make_account(account_name, columns[0], columns[1], account);
+	account->account = unconstify(text *, account_name);
+	account->ctid = *(ItemPointer) DatumGetPointer(columns[0]);
+	read_row(DatumGetHeapTupleHeaderCopy(columns[1]), account);
 	return true;
 }
 
@@ -185,15 +172,25 @@ tb_read_account(const text *account_name, Account *account)
 	return take_account(account_name, account);
 }
 
-/* The row of a version, by where it is: that saves a second index search. */
-#define STORE_ACCOUNT \
-	"UPDATE tokenbill.account SET balance = $3, held = $4, seq = $5, updated_at = $6, hash = $7" \
-	" WHERE ctid OPERATOR(pg_catalog.=) $2 AND account OPERATOR(pg_catalog.=) $1"
-
-static uint64
-store(Statement *query, const Account *account, TransactionId xmin)
+/*
+ * tb_store_account
+ *		Write back what a new line changed: balance, held, seq, time and hash.
+ *
+ * The row is where tb_lock_account() found it, which saves a second index search:
+ * nobody else can have moved it since.  After this the ctid is stale; lock the account
+ * again before posting another line.
+ */
+void
+tb_store_account(const Account *account)
 {
-	Datum		values[8];
+	static Statement query = {
+		.sql = "UPDATE tokenbill.account SET balance = $3, held = $4, seq = $5, updated_at = $6, hash = $7"
+		" WHERE ctid OPERATOR(pg_catalog.=) $2 AND account OPERATOR(pg_catalog.=) $1",
+		.nargs = 7,
+		.types = {TEXTOID, TIDOID, NUMERICOID, NUMERICOID, INT8OID, TIMESTAMPTZOID, BYTEAOID}
+	};
+	Datum		values[7];
+	char		nulls[8] = "       ";
 	char		hash[VARHDRSZ + TB_HASH_BYTES];
 	ItemPointerData ctid = account->ctid;
 
@@ -206,51 +203,14 @@ store(Statement *query, const Account *account, TransactionId xmin)
 	values[4] = Int64GetDatum(account->seq);
 	values[5] = TimestampTzGetDatum(account->updated_at);
 	values[6] = PointerGetDatum(hash);
-	values[7] = TransactionIdGetDatum(xmin);
-	return tb_run(query, values, NULL);
-}
-
-/*
- * tb_store_account
- *		Write back what a new line changed: balance, held, seq, time and hash.
- *
- * The row is where tb_lock_account() found it: nobody else can have moved it
- * since.  After this the ctid is stale; lock the account again before posting
- * another line.
- */
-void
-tb_store_account(const Account *account)
-{
-	static Statement query = {
-		.sql = STORE_ACCOUNT,
-		.nargs = 7,
-		.types = {TEXTOID, TIDOID, NUMERICOID, NUMERICOID, INT8OID, TIMESTAMPTZOID, BYTEAOID}
-	};
-
-	if (store(&query, account, InvalidTransactionId) != 1)
+	if (!account->has_hash)
+		nulls[6] = 'n';
+	if (tb_run(&query, values, nulls) != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("account \"%s\" moved while it was locked",
 						text_to_cstring(account->account)),
 				 errhint("Try the transaction again.")));
-}
-
-/*
- * tb_store_account_if_unchanged
- *		The same for an account that was read without a lock, in a row of that
- *		xmin: false if it has changed since.  Waits for whoever has it locked.
- */
-bool
-tb_store_account_if_unchanged(const Account *account, TransactionId xmin)
-{
-	static Statement query = {
-		.sql = STORE_ACCOUNT " AND xmin OPERATOR(pg_catalog.=) $8",
-		.nargs = 8,
-		.types = {TEXTOID, TIDOID, NUMERICOID, NUMERICOID, INT8OID, TIMESTAMPTZOID, BYTEAOID,
-		XIDOID}
-	};
-
-	return store(&query, account, xmin) == 1;
 }
 
 /* The change that the running statement is about; null when there is none. */
@@ -281,18 +241,14 @@ fetch_parameter(ParamListInfo params, int number, bool speculative,
 			space->value = NumericGetDatum(account->balance);
 			break;
 		case 3:
-			space->ptype = NUMERICOID;
-			space->value = NumericGetDatum(account->held);
-			break;
-		case 4:
 			space->ptype = INT8OID;
 			space->value = Int64GetDatum(account->seq);
 			break;
-		case 5:
+		case 4:
 			space->ptype = TIMESTAMPTZOID;
 			space->value = TimestampTzGetDatum(account->updated_at);
 			break;
-		case 6:
+		case 5:
 			SET_VARSIZE(change->hash, sizeof(change->hash));
 			memcpy(VARDATA(change->hash), account->hash, TB_HASH_BYTES);
 			space->ptype = BYTEAOID;
@@ -307,8 +263,7 @@ fetch_parameter(ParamListInfo params, int number, bool speculative,
 /*
  * tb_change_account
  *		Change an account's row at once, if may_change() agrees to; false if it
- *		does not, if there is no such row, or if it has limits, which are rows of
- *		their own.  Waits for whoever has it locked.
+ *		does not, or if there is no such row.  Waits for whoever has it locked.
  *
  * The same as tb_lock_account(), a judgement and tb_store_account(), for less: the
  * row is found once, and locked by being written.  Under contention it is the
@@ -318,13 +273,10 @@ bool
 tb_change_account(AccountChange *change)
 {
 	static Statement query = {
-		.sql = "UPDATE tokenbill.account a SET balance = $2, held = $3, seq = $4, updated_at = $5, hash = $6"
-		" WHERE a.account OPERATOR(pg_catalog.=) $1 AND a.limits OPERATOR(pg_catalog.=) 0"
-		" AND a.credits OPERATOR(pg_catalog.=) 0"
-		" AND tokenbill.may_change(a.balance, a.held, a.credit_limit, a.seq, a.updated_at, a.hash,"
-		" a.status, a.sandbox, a.tokens_only, a.overflow, a.currency)",
-		.nargs = 6,
-		.types = {TEXTOID, NUMERICOID, NUMERICOID, INT8OID, TIMESTAMPTZOID, BYTEAOID}
+		.sql = "UPDATE tokenbill.account a SET balance = $2, seq = $3, updated_at = $4, hash = $5"
+		" WHERE a.account OPERATOR(pg_catalog.=) $1 AND tokenbill.may_change(a)",
+		.nargs = 5,
+		.types = {TEXTOID, NUMERICOID, INT8OID, TIMESTAMPTZOID, BYTEAOID}
 	};
 	uint64		changed = 0;
 
@@ -344,16 +296,13 @@ tb_change_account(AccountChange *change)
 }
 
 /*
- * may_change(balance, held, credit_limit, seq, updated_at, hash, status, sandbox,
- *			  tokens_only, overflow, currency) -> boolean
+ * may_change(account tokenbill.account) -> boolean
  *		The condition of tb_change_account()'s statement; nobody else may call it.
  */
 Datum
 tokenbill_may_change(PG_FUNCTION_ARGS)
 {
 	AccountChange *change = running_change;
-	Datum		values[ACCOUNT_COLUMNS];
-	bool		nulls[ACCOUNT_COLUMNS];
 	MemoryContext old;
 	bool		agreed;
 
@@ -363,28 +312,9 @@ tokenbill_may_change(PG_FUNCTION_ARGS)
 				 errmsg("may_change() is for tokenbill's own use"),
 				 errhint("Use charge().")));
 
-	/*
-	 * the row is on a page that is let go, and what is made of it is needed
-	 * after
-	 */
+	/* what is made of the row is needed after the statement */
 	old = MemoryContextSwitchTo(change->context);
-
-	/* the arguments are the table's columns from the second on */
-	for (int i = 0; i < PG_NARGS(); i++)
-	{
-		int			column = ACCOUNT_BALANCE + i;
-
-		nulls[column] = PG_ARGISNULL(i);
-		if (nulls[column] || column == ACCOUNT_SEQ || column == ACCOUNT_UPDATED_AT ||
-			column == ACCOUNT_SANDBOX || column == ACCOUNT_TOKENS_ONLY)
-			values[column] = PG_GETARG_DATUM(i);
-		else
-			values[column] = PointerGetDatum(PG_DETOAST_DATUM_COPY(PG_GETARG_DATUM(i)));
-	}
-	read_columns(values, nulls, &change->account);
-	/* the statement takes no other accounts */
-	change->account.limits = 0;
-	change->account.credits = 0;
+	read_row(PG_GETARG_HEAPTUPLEHEADER_COPY(0), &change->account);
 	agreed = change->may_change(change);
 	MemoryContextSwitchTo(old);
 	PG_RETURN_BOOL(agreed);

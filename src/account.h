@@ -30,8 +30,8 @@ typedef struct Account
 
 /*
  * A change of an account's row in one statement, which finds the row, asks
- * may_change() about it, and writes what that made of it: balance, held, seq,
- * updated_at and hash.
+ * may_change() about it, and writes what that made of it: balance, seq, updated_at
+ * and hash, but not held.
  */
 typedef struct AccountChange AccountChange;
 struct AccountChange
@@ -56,11 +56,7 @@ extern Refusal *tb_no_account(const text *account);
 extern Refusal *tb_check_account(const text *account, Oid user);
 extern bool tb_lock_account(const text *account_name, Account *account);
 extern bool tb_read_account(const text *account_name, Account *account);
-extern void tb_make_account(const text *account_name, Datum ctid, Datum row,
-							Account *account);
 extern void tb_store_account(const Account *account);
-extern bool tb_store_account_if_unchanged(const Account *account,
-										  TransactionId xmin);
 extern bool tb_account_is_locked(const text *account_name);
 extern Numeric tb_available(const Account *account);
 extern Refusal *tb_may_be_charged(const Account *account);

@@ -9,7 +9,7 @@
 
 #define HINT_BITS 8192
 
-static uint8 hints[HINTS][HINT_BITS / 8];
+static uint8 hints[HINT_BITS / 8];
 
 static uint32
 hint_number(const text *account)
@@ -19,25 +19,26 @@ hint_number(const text *account)
 }
 
 /*
- * tb_hinted, tb_hint
- *		What was noted of an account last, or of another with the same number; and
+ * tb_long_way_hinted, tb_hint_long_way
+ *		Whether the account, or another with the same number, had to take movement.c's
+ *		long way last time: it had open credits, or a limit of it was reached.  And
  *		note it.
  */
 bool
-tb_hinted(Hint hint, const text *account)
+tb_long_way_hinted(const text *account)
 {
 	uint32		n = hint_number(account);
 
-	return (hints[hint][n / 8] & (1 << (n % 8))) != 0;
+	return (hints[n / 8] & (1 << (n % 8))) != 0;
 }
 
 void
-tb_hint(Hint hint, const text *account, bool holds)
+tb_hint_long_way(const text *account, bool holds)
 {
 	uint32		n = hint_number(account);
 
 	if (holds)
-		hints[hint][n / 8] |= 1 << (n % 8);
+		hints[n / 8] |= 1 << (n % 8);
 	else
-		hints[hint][n / 8] &= ~(1 << (n % 8));
+		hints[n / 8] &= ~(1 << (n % 8));
 }

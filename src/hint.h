@@ -3,14 +3,7 @@
 
 #include "tokenbill.h"
 
-typedef enum Hint
-{
-	HINT_LIMITED,				/* it has limits: they are read with it */
-	HINT_CREDITED,				/* it has open credits: the short way is none */
-	HINTS
-} Hint;
-
-extern bool tb_hinted(Hint hint, const text *account);
-extern void tb_hint(Hint hint, const text *account, bool holds);
+extern bool tb_long_way_hinted(const text *account);
+extern void tb_hint_long_way(const text *account, bool holds);
 
 #endif							/* TOKENBILL_HINT_H */

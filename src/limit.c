@@ -297,9 +297,7 @@ refuse_by(LimitSet *set)
  * tb_judge_limits
  *		Does a movement that has been judged otherwise keep every limit of its
  *		account?  Remembers in it what is to be counted.  Needs SPI.
- *
- * The limits are read, unless they have been with the account.
- */
+ * */
 Refusal *
 tb_judge_limits(Movement *movement, const Account *account)
 {
@@ -313,9 +311,7 @@ tb_judge_limits(Movement *movement, const Account *account)
 	if (tb_text_is(line->kind, "recharge") || tb_text_is(line->kind, "grant"))
 		return NULL;
 
-	set = movement->limits;
-	if (set == NULL)
-		set = tb_read_limits(account->account);
+	set = tb_read_limits(account->account);
 	for (int i = 0; i < set->nlimits; i++)
 	{
 		AccountLimit *limit = &set->limits[i];

@@ -58,8 +58,6 @@ extern Datum tb_limits_hit(const text *account, const text *service,
 
 /* limit_row.c */
 extern LimitSet *tb_read_limits(const text *account);
-extern LimitSet *tb_read_limited_account(const text *account_name,
-										 Account *account, TransactionId *xmin);
 extern void tb_write_limits(AccountLimit **limits, int nlimits);
 
 /* limit_window.c */

@@ -147,49 +147,6 @@ tb_read_limits(const text *account)
 	return set;
 }
 
-/*
- * tb_read_limited_account
- *		An account and its limits, in one statement and without a lock, as they
- *		were together: they still are while the account's row has that xmin and
- *		ctid, for whoever changes a limit or a counter rewrites it.  Null if there
- *		is no such account, or if it has no limits.  Needs SPI.
- */
-LimitSet *
-tb_read_limited_account(const text *account_name, Account *account,
-						TransactionId *xmin)
-{
-	static Statement query = {
-		.sql = "SELECT l.ctid, l, a.ctid, a, a.xmin FROM tokenbill.account a"
-		" JOIN tokenbill.account_limit l ON l.account OPERATOR(pg_catalog.=) a.account"
-		" WHERE a.account OPERATOR(pg_catalog.=) $1",
-		.nargs = 1,
-		.types = {TEXTOID}
-	};
-	LimitSet   *set;
-	Datum		values[5];
-	bool		nulls[5];
-	int			nlimits;
-
-	values[0] = PointerGetDatum(account_name);
-	nlimits = (int) tb_run(&query, values, NULL);
-	if (nlimits == 0)
-		return NULL;
-	set = palloc(sizeof(LimitSet));
-	set->nlimits = nlimits;
-	set->limits = palloc0(sizeof(AccountLimit) * nlimits);
-	for (int i = 0; i < nlimits; i++)
-	{
-		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, values,
-						  nulls);
-		set->limits[i].ctid = *(ItemPointer) DatumGetPointer(values[0]);
-		fill_limit(&set->limits[i], DatumGetHeapTupleHeaderCopy(values[1]));
-	}
-	tb_make_account(account_name, values[2], values[3], account);
-	*xmin = DatumGetTransactionId(values[4]);
-	put_in_order(set);
-	return set;
-}
-
 static Datum
 time_or_null(bool given, TimestampTz value, char *null)
 {

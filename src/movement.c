@@ -5,10 +5,9 @@
  *	  claim the key -> open the month -> lock the account -> judge -> post
  *	  -> rows beside it
  *
- * A charge that looks at nothing but the account has a short way through the middle
- * of it: the statement that rewrites the account finds it, has it judged and locks
- * it, which spares one of three statements.  With limits it is another, which reads
- * first and rewrites what has not changed since.  Whenever that does not get there,
+ * A charge that looks at nothing but the account and its limits has a short way
+ * through the middle of it: the statement that rewrites the account finds it, has it
+ * judged and locks it, which spares one statement.  Whenever that does not get there,
  * the long way is taken from its beginning, and is what decides.
  *
  * Whatever stands in the way, a request that has been granted before is replayed
@@ -76,7 +75,8 @@ replay(Movement *movement, const Account *account, const ChainedLine *was,
 }
 
 /*
- * Judge a movement with the account locked, the issued token first.
+ * Judge a movement, the issued token first, but not by the account's limits, which
+ * are rows of their own.
  */
 static Refusal *
 judge(Movement *movement, Account *account)
@@ -112,7 +112,7 @@ judge(Movement *movement, Account *account)
 						  "Balances are less than 10^18, up or down.",
 						  "balance of account \"%s\" would be out of range",
 						  text_to_cstring(account->account));
-	return account->limits > 0 ? tb_judge_limits(movement, account) : NULL;
+	return NULL;
 }
 
 /* A change of the account by a movement, the short way. */
@@ -130,6 +130,8 @@ may_change(AccountChange *change)
 {
 	ChangeByMovement *mine = (ChangeByMovement *) change;
 
+	if (change->account.credits > 0)
+		return false;
 	mine->before = change->account;
 	mine->movement->line.request = mine->request;
 	if (judge(mine->movement, &change->account) != NULL)
@@ -161,63 +163,35 @@ answer(const Movement *movement, const Account *account, Receipt *receipt)
 }
 
 /*
- * The short way: judge and change the account in one statement, then insert the
- * line.  False, and nothing changed, if it turns out not to be so simple: there is
- * no account, it is refused, or the key has been used.  The long way finds out.
+ * The short way: judge and change the account in one statement, then look at its
+ * limits, then insert the line.  False, and nothing changed, if it turns out not to be
+ * so simple: there is no account, it has credits, it is refused, or the key has been
+ * used.  The long way finds out.
  *
- * Here the account is changed before the key is known to be new.
+ * Here the account is changed before the limits are read and the key is known to be
+ * new: it is locked by that, so what is read then is what counts.
  */
 static bool
 move_at_once(Movement *movement, Receipt *receipt)
 {
 	ChangeByMovement mine;
+	Account    *account = &mine.change.account;
 
 	mine.movement = movement;
 	mine.request = movement->line.request;
 	mine.change.may_change = may_change;
-	mine.change.account.account = movement->line.account;
+	account->account = movement->line.account;
 	if (!tb_change_account(&mine.change))
 		return false;
-	if (unlikely(!tb_insert_line(&mine.change.account, &movement->line)))
+	if ((account->limits > 0 && tb_judge_limits(movement, &mine.before) != NULL) ||
+		unlikely(!tb_insert_line(account, &movement->line)))
 	{
 		put_back(movement->line.account, &mine.before);
 		return false;
 	}
-	answer(movement, &mine.change.account, receipt);
-	return true;
-}
-
-/*
- * The same for an account that has limits.  These are rows of their own, which the
- * statement that rewrites the account cannot see; so both are read together first,
- * without a lock, and the account is rewritten if it has not changed since.
- */
-static bool
-move_if_unchanged(Movement *movement, Receipt *receipt)
-{
-	ChainedLine *line = &movement->line;
-	Account		account;
-	Account		before;
-	TransactionId xmin;
-
-	movement->limits = tb_read_limited_account(line->account, &account, &xmin);
-	if (movement->limits == NULL)
-		tb_hint(HINT_LIMITED, line->account, false);
-	if (movement->limits == NULL || account.credits > 0 ||
-		judge(movement, &account) != NULL)
-		return false;
-
-	before = account;
-	tb_next_line(&account, line);
-	if (!tb_store_account_if_unchanged(&account, xmin))
-		return false;
-	if (unlikely(!tb_insert_line(&account, line)))
-	{
-		put_back(line->account, &before);
-		return false;
-	}
-	tb_count_limits(movement);
-	answer(movement, &account, receipt);
+	if (account->limits > 0)
+		tb_count_limits(movement);
+	answer(movement, account, receipt);
 	return true;
 }
 
@@ -248,9 +222,7 @@ tb_move(Movement *movement, Receipt *receipt)
 
 	tb_open_month(tb_now());
 	if (movement->at_once && !tb_is_token(line->idempotency_key) &&
-		!tb_hinted(HINT_CREDITED, name) &&
-		(tb_hinted(HINT_LIMITED, name) ? move_if_unchanged(movement, receipt) :
-		 move_at_once(movement, receipt)))
+		!tb_long_way_hinted(name) && move_at_once(movement, receipt))
 		return NULL;
 	for (;;)
 	{
@@ -259,15 +231,16 @@ tb_move(Movement *movement, Receipt *receipt)
 		movement->limits = NULL;
 		if (!tb_lock_account(name, &account))
 			return tb_no_account(name);
-		if (account.limits > 0)
-			tb_hint(HINT_LIMITED, name, true);
-		tb_hint(HINT_CREDITED, name, account.credits > 0);
 		if (unlikely(account.credits > 0))
 		{
 			tb_load_credits(&account, false);
 			(void) tb_expire_credits_of(&account, PG_INT32_MAX);
 		}
 		refusal = judge(movement, &account);
+		if (refusal == NULL && account.limits > 0)
+			refusal = tb_judge_limits(movement, &account);
+		tb_hint_long_way(name, account.credits > 0 ||
+						 (refusal != NULL && refusal->sqlstate == TB_LIMITED));
 		if (likely(refusal == NULL))
 			break;
 		if (tb_find_line(name, line->idempotency_key, &was))

@@ -36,8 +36,9 @@ struct Movement
 	bool		derives_usage;	/* what the line keeps of the usage depends on
 								 * its service */
 	bool		any_request;	/* judge() found that it has been done already */
-	bool		at_once;		/* judge() looks at the account only, and
-								 * nothing follows: the short way will do */
+	bool		at_once;		/* judge() looks at the account only and
+								 * leaves what is held, and nothing follows:
+								 * the short way will do */
 	bool		delivered;		/* the service has been: limits count it and
 								 * do not refuse it */
 	Reserve		reserve;

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(233);
+SELECT plan(238);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account(a, credit_limit => 1000000) FROM unnest('{plain,win,roll,many,scope,held,over,back,sand,old,proof,al}'::text[]) a \g /dev/null
 -- What a limit says it has spent and has left
@@ -317,6 +317,22 @@ SELECT is(array_length(ARRAY(SELECT pg_temp.found(s)), 1), n, s) FROM (VALUES
 	($$UPDATE tokenbill.account SET limits = 0 WHERE account = 'proof'$$, 1)) v(s, n);
 SELECT is(pg_temp.found($$UPDATE tokenbill.account_limit SET counted = 3 WHERE account = 'proof' AND name = 'spend:day'$$),
 	'{"problem": "limit", "detail": {"name": "spend:day", "expected": {"counted": 5, "held": 2}, "found": {"counted": 3, "held": 2}}}', 'and what is wrong with it is said');
+
+-- A charge rewrites its account before it looks at the limits, and puts it back when one is reached
+SELECT tokenbill.create_account(a, credit_limit => 100), tokenbill.set_spend_limit(a, 5, 'day') FROM unnest('{unmoved,moved}'::text[]) a \g /dev/null
+SELECT tokenbill.charge_amount('moved', 1, 'before') \g /dev/null
+CREATE TEMP TABLE before AS SELECT a AS row FROM tokenbill.account a WHERE a.account IN ('unmoved', 'moved');
+SELECT set_config('tokenbill.clock', '2026-03-20 12:00:00+00', true) \g /dev/null
+SELECT results_eq($$SELECT account, sqlstate FROM tokenbill.charge_batch('[{"account": "unmoved", "amount": 6, "idempotency_key": "too much"},
+	{"account": "moved", "amount": 6, "idempotency_key": "too much"}]')$$, $$VALUES ('unmoved', 'PT429'), ('moved', 'PT429')$$, 'refused, but not the statement');
+SELECT results_eq($$SELECT a::text FROM tokenbill.account a WHERE a.account IN ('unmoved', 'moved') ORDER BY a.account$$,
+	'SELECT b.row::text FROM before b ORDER BY (b.row).account', 'both accounts are as they were, to their time and hash, or to none');
+SELECT results_eq($$SELECT account, seq, sqlstate FROM tokenbill.charge_batch('[{"account": "unmoved", "amount": 4, "idempotency_key": "1"},
+	{"account": "unmoved", "amount": 4, "idempotency_key": "2"}, {"account": "unmoved", "amount": 1, "idempotency_key": "3"},
+	{"account": "unmoved", "amount": 1, "idempotency_key": "4"}]')$$,
+	$$VALUES ('unmoved', 1::bigint, NULL), ('unmoved', NULL, 'PT429'), ('unmoved', 2, NULL), ('unmoved', NULL, 'PT429')$$, 'and go on as if nothing had been');
+SELECT is(replayed, true, 'a limit that is reached does not keep a charge from being replayed') FROM tokenbill.charge_amount('unmoved', 4, '1');
+SELECT is(pg_temp.spent('unmoved', 'spend:day'), '{"spent": 5, "held": 0, "remaining": 0}', 'which counts once');
 SELECT is_empty($$SELECT * FROM tokenbill.verify_ledger()$$, 'all is sound');
 SELECT * FROM finish();
 ROLLBACK;
