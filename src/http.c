@@ -318,13 +318,14 @@ give_up(void)
 /*
  * tb_http_wait
  *		Wait until a request is over or goes on, the process's latch is set, or
- *		the time has passed; -1: for ever.  The latch is reset: the caller looks
- *		afterwards at everything that may have set it.
+ *		the time has passed; -1: for ever.  Returns whether the latch was set.  It
+ *		is reset: the caller looks afterwards at everything that may have set it.
  */
-void
+bool
 tb_http_wait(long timeout_ms)
 {
 	int64		wait_ms = timeout_ms;
+	bool		woken = false;
 
 	if (!dlist_is_empty(&finished))
 		wait_ms = 0;
@@ -336,10 +337,11 @@ tb_http_wait(long timeout_ms)
 		if (wait_ms < 0 || left < wait_ms)
 			wait_ms = left;
 	}
-	if (!tb_http_loop_turn(wait_ms))
+	if (!tb_http_loop_turn(wait_ms, &woken))
 		give_up();
 	collect();
 	send_queued();
+	return woken;
 }
 
 /*

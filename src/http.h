@@ -77,7 +77,7 @@ extern void tb_http_init(void);
 extern void tb_http_start(const HttpRequest *request);
 extern int	tb_http_running(void);
 extern int	tb_http_room(void);
-extern void tb_http_wait(long timeout_ms);
+extern bool tb_http_wait(long timeout_ms);
 extern bool tb_http_next(HttpAnswer *answer);
 extern void tb_http_done(HttpAnswer *answer);
 

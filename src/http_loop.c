@@ -263,11 +263,11 @@ prepare_events(void)
  *		over (-1: it never is), and let libcurl deal with it.  False if libcurl
  *		gives up all transfers.
  *
- * The latch is reset: whoever waits looks afterwards at everything that may have
- * set it.
+ * The latch is reset, and *woken says whether it was set: whoever waits looks
+ * afterwards at everything that may have set it.
  */
 bool
-tb_http_loop_turn(int64 timeout_ms)
+tb_http_loop_turn(int64 timeout_ms, bool *woken)
 {
 	static uint32 wait_event = 0;
 	WaitEvent	happened[EVENTS_AT_ONCE];
@@ -292,6 +292,7 @@ tb_http_loop_turn(int64 timeout_ms)
 		if (happened[i].events & WL_LATCH_SET)
 		{
 			ResetLatch(MyLatch);
+			*woken = true;
 			continue;
 		}
 		if (happened[i].events & WL_SOCKET_READABLE)
