@@ -443,6 +443,8 @@ tokenbill_launcher_main(Datum arg)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
+			/* for whoever wonders why there is no worker */
+			tb_look_at(InvalidOid);
 		}
 		until = look_at_databases();
 		pgstat_report_activity(STATE_IDLE, NULL);
