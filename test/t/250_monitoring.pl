@@ -267,7 +267,12 @@ foreach my $job (qw(postgres sql))
 	is_deeply([ grep { !$drawn{$_} && $_ !~ /_low_balance$|_months$|_oldest_age_seconds$|breaker_failures$/ } sort keys %shown ], [], 'and nearly every metric is drawn');
 }
 
-# ---- nobody watches: the exporters are no burden on a server that stops
-finish_programs();
+# ---- the server goes: the exporters neither keep it nor end, and say so
+$monitor->close;
+$direct->close;
 $server->stop;
+is(${ value_of('sql_exporter_last_scrape_failed{job="sql",query="tokenbill_metric"}', sub { return $_[0] == 1; }) }, 1, 'sql: says that it cannot ask');
+value_of('absent(tokenbill_ledger_lines_total{job="postgres"})');
+pass('postgres: has nothing to say');
+finish_programs();
 done_testing();
