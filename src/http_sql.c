@@ -1,0 +1,128 @@
+/*
+ * http_sql.c
+ *	  What SQL asks about HTTP: how long a server wants us to wait, and whether an
+ *	  address may be connected to.
+ */
+#include "http_transfer.h"
+
+#include <netinet/in.h>
+
+#include "clock.h"
+#include "refusal.h"
+#include "retry_after.h"
+
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/inet.h"
+
+PG_FUNCTION_INFO_V1(tokenbill_retry_after);
+PG_FUNCTION_INFO_V1(tokenbill_refused_address);
+
+static RetryText
+retry_text(const char *text, int length)
+{
+	RetryText	result = {text, text + length};
+
+	return result;
+}
+
+/*
+ * The members of a JSON object as headers.  Values that are neither strings nor
+ * numbers are none.
+ */
+static RetryHeader *
+headers_of(Jsonb *object, size_t *count)
+{
+	RetryHeader *headers = palloc(sizeof(RetryHeader) * (JB_ROOT_COUNT(object) + 1));
+	JsonbIterator *iterator = JsonbIteratorInit(&object->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	RetryText	name = {NULL, NULL};
+
+	*count = 0;
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			name = retry_text(value.val.string.val, value.val.string.len);
+		else if (token == WJB_VALUE && value.type == jbvString)
+		{
+			headers[*count].name = name;
+			headers[(*count)++].value = retry_text(value.val.string.val, value.val.string.len);
+		}
+		else if (token == WJB_VALUE && value.type == jbvNumeric)
+		{
+			char	   *number = DatumGetCString(DirectFunctionCall1(numeric_out,
+																	 NumericGetDatum(value.val.numeric)));
+
+			headers[*count].name = name;
+			headers[(*count)++].value = retry_text(number, strlen(number));
+		}
+	}
+	return headers;
+}
+
+/*
+ * retry_after(headers jsonb, status integer) -> interval
+ */
+Datum
+tokenbill_retry_after(PG_FUNCTION_ARGS)
+{
+	Jsonb	   *object = PG_GETARG_JSONB_P(0);
+	int			status = PG_GETARG_INT32(1);
+	int64		now_ms;
+	int64_t		wait_ms;
+	bool		capped;
+	size_t		count;
+	RetryHeader *headers;
+	Interval   *result;
+
+	if (!JB_ROOT_IS_OBJECT(object))
+		tb_raise(tb_refusal(ERRCODE_INVALID_PARAMETER_VALUE,
+							tb_json("{s}", "argument", "headers"),
+							"Give an object of names and values.",
+							"headers is not a JSON object"));
+	headers = headers_of(object, &count);
+	now_ms = tb_now() / 1000 +
+		(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000;
+	if (!tb_retry_after(headers, count, status, now_ms, &wait_ms, &capped))
+		PG_RETURN_NULL();
+	if (capped)
+		ereport(NOTICE,
+				(errmsg("the server wants us to wait for more than a day"),
+				 errdetail("One day is what is waited.")));
+	result = palloc0(sizeof(Interval));
+	result->time = wait_ms * 1000;
+	PG_RETURN_INTERVAL_P(result);
+}
+
+/*
+ * refused_address(address inet) -> text
+ */
+Datum
+tokenbill_refused_address(PG_FUNCTION_ARGS)
+{
+	inet	   *address = PG_GETARG_INET_PP(0);
+	union
+	{
+		struct sockaddr any;
+		struct sockaddr_in in;
+		struct sockaddr_in6 in6;
+	}			socket_address;
+	const char *refused;
+
+	memset(&socket_address, 0, sizeof(socket_address));
+	if (ip_family(address) == PGSQL_AF_INET)
+	{
+		socket_address.in.sin_family = AF_INET;
+		memcpy(&socket_address.in.sin_addr, ip_addr(address), 4);
+	}
+	else
+	{
+		socket_address.in6.sin6_family = AF_INET6;
+		memcpy(&socket_address.in6.sin6_addr, ip_addr(address), 16);
+	}
+	refused = tb_http_refused_address(&socket_address.any);
+	if (refused == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(refused));
+}
