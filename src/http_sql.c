@@ -19,11 +19,17 @@ PG_FUNCTION_INFO_V1(tokenbill_retry_after);
 PG_FUNCTION_INFO_V1(tokenbill_refused_address);
 
 static RetryText
-retry_text(const char *text, int length)
+retry_text(const char *start, int length)
 {
-	RetryText	result = {text, text + length};
+	RetryText	result = {start, start + length};
 
 	return result;
+}
+
+static char *
+numeric_text(Numeric number)
+{
+	return DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(number)));
 }
 
 /*
@@ -51,8 +57,7 @@ headers_of(Jsonb *object, size_t *count)
 		}
 		else if (token == WJB_VALUE && value.type == jbvNumeric)
 		{
-			char	   *number = DatumGetCString(DirectFunctionCall1(numeric_out,
-																	 NumericGetDatum(value.val.numeric)));
+			char	   *number = numeric_text(value.val.numeric);
 
 			headers[*count].name = name;
 			headers[(*count)++].value = retry_text(number, strlen(number));
@@ -78,7 +83,7 @@ tokenbill_retry_after(PG_FUNCTION_ARGS)
 
 	if (!JB_ROOT_IS_OBJECT(object))
 		tb_raise(tb_refusal(ERRCODE_INVALID_PARAMETER_VALUE,
-							tb_json("{s}", "argument", "headers"),
+							tb_json("argument:s", "headers"),
 							"Give an object of names and values.",
 							"headers is not a JSON object"));
 	headers = headers_of(object, &count);

@@ -87,13 +87,13 @@ found_shorter(Search *search, int64_t wait_ms)
 
 /* Go past the comma before the next item of a list; false at its end */
 static bool
-next_item(RetryText *text)
+next_item(RetryText *cursor)
 {
-	while (text->at < text->end && *text->at != ',')
-		text->at++;
-	if (text->at == text->end)
+	while (cursor->at < cursor->end && *cursor->at != ',')
+		cursor->at++;
+	if (cursor->at == cursor->end)
 		return false;
-	text->at++;
+	cursor->at++;
 	return true;
 }
 
@@ -101,15 +101,15 @@ next_item(RetryText *text)
 static void
 longest_of(const RetryHeader *header, RetryUnit unit, Search *search)
 {
-	RetryText	text = header->value;
+	RetryText	cursor = header->value;
 
 	do
 	{
 		int64_t		wait_ms;
 
-		if (tb_retry_wait(&text, unit, search->now_ms, &wait_ms))
+		if (tb_retry_wait(&cursor, unit, search->now_ms, &wait_ms))
 			found_longer(search, wait_ms);
-	} while (next_item(&text));
+	} while (next_item(&cursor));
 }
 
 /* The longest wait in all headers of a name */
@@ -220,11 +220,11 @@ gather(const RetryHeader *headers, size_t count, Bucket *buckets)
 
 /* How many items a list has */
 static int
-count_items(RetryText text)
+count_items(RetryText cursor)
 {
 	int			count = 1;
 
-	while (next_item(&text))
+	while (next_item(&cursor))
 		count++;
 	return count;
 }
@@ -257,7 +257,6 @@ judge(const Bucket *bucket, Search *search)
 					 tb_retry_wait(&reset, bucket->unit, search->now_ms, &wait_ms))
 				found_longer(search, wait_ms);
 		}
-		/* a date has a comma in it, and there is one date then */
 		if (paired)
 			next_item(&reset);
 	} while (next_item(&remaining));
@@ -269,66 +268,74 @@ judge(const Bucket *bucket, Search *search)
 /* A parameter's or member's value: a number, or anything else */
 typedef struct Bare
 {
-	RetryText	text;
+	RetryText	source;
 	bool		is_number;
 	int64_t		thousandths;
 } Bare;
 
 static bool
-next_is(RetryText *text, char c)
+next_is(RetryText *cursor, char c)
 {
-	if (text->at == text->end || *text->at != c)
+	if (cursor->at == cursor->end || *cursor->at != c)
 		return false;
-	text->at++;
+	cursor->at++;
 	return true;
 }
 
-/* key: a lower-case letter or *, then those, digits, _ - . */
 static bool
-read_key(RetryText *text, RetryText *key)
+is_key_character(char c)
 {
-	key->at = text->at;
-	if (text->at == text->end || !((*text->at >= 'a' && *text->at <= 'z') || *text->at == '*'))
+	return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+		(c != '\0' && strchr("_-.*", c) != NULL);
+}
+
+/* A key begins with a lower-case letter or * */
+static bool
+read_key(RetryText *cursor, RetryText *key)
+{
+	const char *first = cursor->at;
+
+	if (first == cursor->end || !((*first >= 'a' && *first <= 'z') || *first == '*'))
 		return false;
-	while (text->at < text->end &&
-		   ((*text->at >= 'a' && *text->at <= 'z') || (*text->at >= '0' && *text->at <= '9') ||
-			strchr("_-.*", *text->at) != NULL) && *text->at != '\0')
-		text->at++;
-	key->end = text->at;
+	while (cursor->at < cursor->end && is_key_character(*cursor->at))
+		cursor->at++;
+	key->at = first;
+	key->end = cursor->at;
 	return true;
 }
 
 /* A number, string, token, byte sequence, boolean or date */
 static bool
-read_bare(RetryText *text, Bare *bare)
+read_bare(RetryText *cursor, Bare *bare)
 {
 	char		c;
 
 	bare->is_number = false;
-	bare->text.at = text->at;
-	if (text->at == text->end)
+	bare->source.at = cursor->at;
+	if (cursor->at == cursor->end)
 		return false;
-	c = *text->at;
+	c = *cursor->at;
 	if (c == '"')
 	{
-		text->at++;
-		while (text->at < text->end && *text->at != '"')
+		cursor->at++;
+		while (cursor->at < cursor->end && *cursor->at != '"')
 		{
-			if (*text->at == '\\')
-				text->at++;
-			if (text->at == text->end || *text->at < ' ' || *text->at > '~')
+			if (*cursor->at == '\\')
+				cursor->at++;
+			if (cursor->at == cursor->end || *cursor->at < ' ' || *cursor->at > '~')
 				return false;
-			text->at++;
+			cursor->at++;
 		}
-		if (!next_is(text, '"'))
+		if (!next_is(cursor, '"'))
 			return false;
 	}
 	else if (c == ':')
 	{
-		text->at++;
-		while (text->at < text->end && *text->at > ' ' && *text->at <= '~' && *text->at != ':')
-			text->at++;
-		if (!next_is(text, ':'))
+		cursor->at++;
+		while (cursor->at < cursor->end &&
+			   *cursor->at > ' ' && *cursor->at <= '~' && *cursor->at != ':')
+			cursor->at++;
+		if (!next_is(cursor, ':'))
 			return false;
 	}
 	else if (c == '?' || c == '@' || c == '-' || (c >= '0' && c <= '9'))
@@ -336,22 +343,22 @@ read_bare(RetryText *text, Bare *bare)
 		bool		plain = c >= '0' && c <= '9';
 
 		if (!plain)
-			text->at++;
+			cursor->at++;
 		if (c == '@')
-			next_is(text, '-');
-		if (!tb_retry_number(text, &bare->thousandths))
+			next_is(cursor, '-');
+		if (!tb_retry_number(cursor, &bare->thousandths))
 			return false;
 		bare->is_number = plain;
 	}
 	else if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '*')
 	{
-		while (text->at < text->end && *text->at > ' ' && *text->at <= '~' &&
-			   strchr("\"(),;<=>?@[\\]{}", *text->at) == NULL)
-			text->at++;
+		while (cursor->at < cursor->end && *cursor->at > ' ' && *cursor->at <= '~' &&
+			   strchr("\"(),;<=>?@[\\]{}", *cursor->at) == NULL)
+			cursor->at++;
 	}
 	else
 		return false;
-	bare->text.end = text->at;
+	bare->source.end = cursor->at;
 	return true;
 }
 
@@ -369,15 +376,15 @@ typedef struct Quota
 
 /* The parameters behind an item */
 static bool
-read_parameters(RetryText *text, Quota *quota)
+read_parameters(RetryText *cursor, Quota *quota)
 {
-	while (next_is(text, ';'))
+	while (next_is(cursor, ';'))
 	{
 		RetryText	key;
 		Bare		value = {0};
 
-		tb_retry_skip(text);
-		if (!read_key(text, &key) || (next_is(text, '=') && !read_bare(text, &value)))
+		tb_retry_skip(cursor);
+		if (!read_key(cursor, &key) || (next_is(cursor, '=') && !read_bare(cursor, &value)))
 			return false;
 		if (!value.is_number)
 			continue;
@@ -405,15 +412,16 @@ read_parameters(RetryText *text, Quota *quota)
  * members are the parameters of the one quota there is.
  */
 static bool
-read_quota(RetryText *text, Quota *quota)
+read_quota(RetryText *cursor, Quota *quota)
 {
-	RetryText	start = *text;
+	RetryText	start = *cursor;
 	RetryText	key;
 	Bare		value;
+	Quota		ignored = {0};
 
-	if (read_key(text, &key) && next_is(text, '='))
+	if (read_key(cursor, &key) && next_is(cursor, '='))
 	{
-		if (!read_bare(text, &value))
+		if (!read_bare(cursor, &value))
 			return false;
 		if (value.is_number && is(key, "remaining"))
 		{
@@ -425,26 +433,26 @@ read_quota(RetryText *text, Quota *quota)
 			quota->has_t = true;
 			quota->t = value.thousandths;
 		}
-		return read_parameters(text, &(Quota) {0});
+		return read_parameters(cursor, &ignored);
 	}
-	*text = start;
+	*cursor = start;
 	memset(quota, 0, sizeof(Quota));
-	return read_bare(text, &quota->name) && read_parameters(text, quota);
+	return read_bare(cursor, &quota->name) && read_parameters(cursor, quota);
 }
 
 /* Go on to the next item; false if there is none, or what follows is no list */
 static bool
-more_quotas(RetryText *text, bool *malformed)
+more_quotas(RetryText *cursor, bool *malformed)
 {
-	tb_retry_skip(text);
-	if (text->at == text->end)
+	tb_retry_skip(cursor);
+	if (cursor->at == cursor->end)
 		return false;
-	if (!next_is(text, ','))
+	if (!next_is(cursor, ','))
 	{
 		*malformed = true;
 		return false;
 	}
-	tb_retry_skip(text);
+	tb_retry_skip(cursor);
 	return true;
 }
 
@@ -454,26 +462,27 @@ window_of(const Bare *name, const RetryHeader *headers, size_t count, int64_t *w
 {
 	for (size_t i = 0; i < count; i++)
 	{
-		RetryText	text = headers[i].value;
+		RetryText	cursor = headers[i].value;
 		Quota		policy = {0};
 		bool		malformed = false;
 
 		if (!is(headers[i].name, "ratelimit-policy"))
 			continue;
-		tb_retry_skip(&text);
+		tb_retry_skip(&cursor);
 		do
 		{
-			size_t		length = name->text.end - name->text.at;
+			size_t		length = name->source.end - name->source.at;
 
-			if (!read_quota(&text, &policy))
+			if (!read_quota(&cursor, &policy))
 				break;
-			if (policy.has_w && (size_t) (policy.name.text.end - policy.name.text.at) == length &&
-				memcmp(policy.name.text.at, name->text.at, length) == 0)
+			if (policy.has_w &&
+				(size_t) (policy.name.source.end - policy.name.source.at) == length &&
+				memcmp(policy.name.source.at, name->source.at, length) == 0)
 			{
 				*window_ms = policy.w;
 				return true;
 			}
-		} while (more_quotas(&text, &malformed));
+		} while (more_quotas(&cursor, &malformed));
 	}
 	return false;
 }
@@ -486,26 +495,26 @@ static void
 structured(const RetryHeader *header, const RetryHeader *headers, size_t count,
 		   Search *search)
 {
-	RetryText	text = header->value;
-	Search		own = {.now_ms = search->now_ms};
+	RetryText	cursor = header->value;
+	Search		own = {search->now_ms, false, 0};
 	Quota		quota = {0};
 	bool		malformed = false;
 
-	tb_retry_skip(&text);
+	tb_retry_skip(&cursor);
 	do
 	{
 		int64_t		window_ms;
 
-		if (!read_quota(&text, &quota))
+		if (!read_quota(&cursor, &quota))
 			return;
 		if (!quota.has_r || quota.r != 0)
 			continue;
 		if (quota.has_t)
 			found_longer(&own, quota.t);
-		else if (quota.name.text.at != NULL &&
+		else if (quota.name.source.at != NULL &&
 				 window_of(&quota.name, headers, count, &window_ms))
 			found_longer(&own, window_ms);
-	} while (more_quotas(&text, &malformed));
+	} while (more_quotas(&cursor, &malformed));
 	if (own.found && !malformed)
 		found_longer(search, own.wait_ms);
 }
@@ -518,7 +527,7 @@ allowances(const RetryHeader *headers, size_t count, int status, Search *search)
 {
 	Bucket		buckets[MAX_BUCKETS];
 	int			used = gather(headers, count, buckets);
-	Search		renewal = {.now_ms = search->now_ms};
+	Search		renewal = {search->now_ms, false, 0};
 
 	for (size_t i = 0; i < count; i++)
 	{
@@ -527,7 +536,7 @@ allowances(const RetryHeader *headers, size_t count, int status, Search *search)
 	}
 	for (int b = 0; b < used; b++)
 	{
-		Search		one = {.now_ms = search->now_ms};
+		Search		one = {search->now_ms, false, 0};
 
 		if (buckets[b].reset == NULL)
 			continue;
@@ -552,7 +561,7 @@ bool
 tb_retry_after(const RetryHeader *headers, size_t count, int status, int64_t now_ms,
 			   int64_t *wait_ms, bool *capped)
 {
-	Search		search = {.now_ms = now_ms};
+	Search		search = {now_ms, false, 0};
 
 	named(headers, count, "retry-after-ms", RETRY_MILLISECONDS, &search);
 	if (!search.found)

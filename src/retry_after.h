@@ -34,17 +34,17 @@ typedef enum RetryUnit
 {
 	RETRY_SECONDS,				/* from now; as large as a time, it is one */
 	RETRY_MILLISECONDS,			/* from now */
-	RETRY_RESET					/* the same as RETRY_SECONDS, but zero and less
-								 * mean that it is not known */
+	RETRY_RESET					/* the same as RETRY_SECONDS, but zero and
+								 * less mean that it is not known */
 } RetryUnit;
 
 extern bool tb_retry_after(const RetryHeader *headers, size_t count, int status,
 						   int64_t now_ms, int64_t *wait_ms, bool *capped);
 
 /* retry_time.c */
-extern bool tb_retry_number(RetryText *text, int64_t *thousandths);
-extern bool tb_retry_wait(RetryText *text, RetryUnit unit, int64_t now_ms,
+extern bool tb_retry_number(RetryText *cursor, int64_t *thousandths);
+extern bool tb_retry_wait(RetryText *cursor, RetryUnit unit, int64_t now_ms,
 						  int64_t *wait_ms);
-extern void tb_retry_skip(RetryText *text);
+extern void tb_retry_skip(RetryText *cursor);
 
 #endif							/* TOKENBILL_RETRY_AFTER_H */

@@ -45,63 +45,63 @@ is_letter(char c)
  *		Go past spaces and tabs.
  */
 void
-tb_retry_skip(RetryText *text)
+tb_retry_skip(RetryText *cursor)
 {
-	while (text->at < text->end && (*text->at == ' ' || *text->at == '\t'))
-		text->at++;
+	while (cursor->at < cursor->end && (*cursor->at == ' ' || *cursor->at == '\t'))
+		cursor->at++;
 }
 
 /* Go past a character, if it is next */
 static bool
-take(RetryText *text, char c)
+take(RetryText *cursor, char c)
 {
-	if (text->at == text->end || *text->at != c)
+	if (cursor->at == cursor->end || *cursor->at != c)
 		return false;
-	text->at++;
+	cursor->at++;
 	return true;
 }
 
 /* Go past a word in any case, if it is next and no letter follows */
 static bool
-take_word(RetryText *text, const char *word)
+take_word(RetryText *cursor, const char *word)
 {
 	size_t		length = strlen(word);
 
-	if ((size_t) (text->end - text->at) < length)
+	if ((size_t) (cursor->end - cursor->at) < length)
 		return false;
 	for (size_t i = 0; i < length; i++)
 	{
-		char		c = text->at[i];
+		char		c = cursor->at[i];
 
 		if (c >= 'A' && c <= 'Z')
 			c += 'a' - 'A';
 		if (c != word[i])
 			return false;
 	}
-	if (text->at + length < text->end && is_letter(text->at[length]))
+	if (cursor->at + length < cursor->end && is_letter(cursor->at[length]))
 		return false;
-	text->at += length;
+	cursor->at += length;
 	return true;
 }
 
 /* An item of a list ends where the text does, or a comma or semicolon follows */
 static bool
-ends(RetryText *text)
+ends(RetryText *cursor)
 {
-	tb_retry_skip(text);
-	return text->at == text->end || *text->at == ',' || *text->at == ';';
+	tb_retry_skip(cursor);
+	return cursor->at == cursor->end || *cursor->at == ',' || *cursor->at == ';';
 }
 
 /* A whole number of at least and at most so many digits */
 static bool
-take_digits(RetryText *text, int least, int most, int *result)
+take_digits(RetryText *cursor, int least, int most, int *result)
 {
 	int			value = 0;
 	int			digits = 0;
 
-	while (digits < most && text->at < text->end && is_digit(*text->at))
+	while (digits < most && cursor->at < cursor->end && is_digit(*cursor->at))
 	{
-		value = value * 10 + (*text->at++ - '0');
+		value = value * 10 + (*cursor->at++ - '0');
 		digits++;
 	}
 	*result = value;
@@ -114,9 +114,9 @@ take_digits(RetryText *text, int least, int most, int *result)
  *		smaller is rounded up.
  */
 bool
-tb_retry_number(RetryText *text, int64_t *thousandths)
+tb_retry_number(RetryText *cursor, int64_t *thousandths)
 {
-	RetryText	at = *text;
+	RetryText	at = *cursor;
 	int64_t		value = 0;
 	int			digits = 0;
 
@@ -148,7 +148,7 @@ tb_retry_number(RetryText *text, int64_t *thousandths)
 		value += more;
 	}
 	*thousandths = value;
-	*text = at;
+	*cursor = at;
 	return true;
 }
 
@@ -178,7 +178,7 @@ number_says(int64_t thousandths, RetryUnit unit, int64_t now_ms, int64_t *wait_m
 
 /* A duration as Go's time.Duration prints it; the largest unit is the day */
 static bool
-read_duration(RetryText *text, int64_t *wait_ms)
+read_duration(RetryText *cursor, int64_t *wait_ms)
 {
 	static const struct
 	{
@@ -188,7 +188,7 @@ read_duration(RetryText *text, int64_t *wait_ms)
 		{"d", INT64_C(86400000)}, {"h", 3600000}, {"m", 60000}, {"s", 1000},
 		{"ms", 1}, {"us", 0}, {"\xc2\xb5s", 0}, {"\xce\xbcs", 0}, {"ns", 0}
 	};
-	RetryText	at = *text;
+	RetryText	at = *cursor;
 	int64_t		sum = 0;
 	int			parts = 0;
 
@@ -223,7 +223,7 @@ read_duration(RetryText *text, int64_t *wait_ms)
 	if (parts == 0 || !ends(&at))
 		return false;
 	*wait_ms = sum;
-	*text = at;
+	*cursor = at;
 	return true;
 }
 
@@ -259,41 +259,42 @@ moment(int year, int month, int day, int hour, int minute, int64_t ms, int64_t *
 
 /* 08:49:37 or 08:49:37.123, seconds in milliseconds */
 static bool
-read_clock(RetryText *text, int *hour, int *minute, int64_t *ms)
+read_clock(RetryText *cursor, int *hour, int *minute, int64_t *ms)
 {
 	RetryText	start;
 	int			second;
 
-	if (!take_digits(text, 2, 2, hour) || !take(text, ':') ||
-		!take_digits(text, 2, 2, minute) || !take(text, ':'))
+	if (!take_digits(cursor, 2, 2, hour) || !take(cursor, ':') ||
+		!take_digits(cursor, 2, 2, minute) || !take(cursor, ':'))
 		return false;
-	start = *text;
-	if (!take_digits(text, 2, 2, &second))
+	start = *cursor;
+	if (!take_digits(cursor, 2, 2, &second) ||
+		(cursor->at < cursor->end && is_digit(*cursor->at)))
 		return false;
-	*text = start;
-	return tb_retry_number(text, ms);
+	*cursor = start;
+	return tb_retry_number(cursor, ms);
 }
 
 /* Z, GMT, UTC, +0100, GMT+01:00: how far ahead of UTC, in minutes */
 static bool
-read_zone(RetryText *text, int *ahead)
+read_zone(RetryText *cursor, int *ahead)
 {
-	bool		named = take_word(text, "gmt") || take_word(text, "utc") || take_word(text, "z");
+	bool		named = take_word(cursor, "gmt") || take_word(cursor, "utc") || take_word(cursor, "z");
 	int			sign = 0;
 	int			hours;
 	int			minutes;
 
-	if (take(text, '+'))
+	if (take(cursor, '+'))
 		sign = 1;
-	else if (take(text, '-'))
+	else if (take(cursor, '-'))
 		sign = -1;
 	*ahead = 0;
 	if (sign == 0)
 		return named;
-	if (!take_digits(text, 2, 2, &hours))
+	if (!take_digits(cursor, 2, 2, &hours))
 		return false;
-	take(text, ':');
-	if (!take_digits(text, 2, 2, &minutes) || hours > 15 || minutes > 59)
+	take(cursor, ':');
+	if (!take_digits(cursor, 2, 2, &minutes) || hours > 15 || minutes > 59)
 		return false;
 	*ahead = sign * (hours * 60 + minutes);
 	return true;
@@ -301,7 +302,7 @@ read_zone(RetryText *text, int *ahead)
 
 /* Jan to Dec, 1 to 12 */
 static bool
-read_month(RetryText *text, int *month)
+read_month(RetryText *cursor, int *month)
 {
 	static const char *const names[] = {
 		"jan", "feb", "mar", "apr", "may", "jun",
@@ -310,7 +311,7 @@ read_month(RetryText *text, int *month)
 
 	for (int i = 0; i < 12; i++)
 	{
-		if (take_word(text, names[i]))
+		if (take_word(cursor, names[i]))
 		{
 			*month = i + 1;
 			return true;
@@ -321,7 +322,7 @@ read_month(RetryText *text, int *month)
 
 /* 1994-11-06T08:49:37Z */
 static bool
-read_rfc3339(RetryText *text, int64_t *result)
+read_rfc3339(RetryText *cursor, int64_t *result)
 {
 	int			year;
 	int			month;
@@ -331,17 +332,17 @@ read_rfc3339(RetryText *text, int64_t *result)
 	int64_t		ms;
 	int			ahead;
 
-	if (!take_digits(text, 4, 4, &year) || !take(text, '-') ||
-		!take_digits(text, 2, 2, &month) || !take(text, '-') ||
-		!take_digits(text, 2, 2, &day))
+	if (!take_digits(cursor, 4, 4, &year) || !take(cursor, '-') ||
+		!take_digits(cursor, 2, 2, &month) || !take(cursor, '-') ||
+		!take_digits(cursor, 2, 2, &day))
 		return false;
-	if (!take(text, 'T') && !take(text, 't') && !take(text, ' '))
+	if (!take(cursor, 'T') && !take(cursor, 't') && !take(cursor, ' '))
 		return false;
-	if (!read_clock(text, &hour, &minute, &ms))
+	if (!read_clock(cursor, &hour, &minute, &ms))
 		return false;
-	tb_retry_skip(text);
+	tb_retry_skip(cursor);
 	/* without a zone it may be any, fourteen hours apart */
-	if (!read_zone(text, &ahead) ||
+	if (!read_zone(cursor, &ahead) ||
 		!moment(year, month, day, hour, minute, ms, result))
 		return false;
 	*result -= (int64_t) ahead * 60000;
@@ -353,16 +354,16 @@ read_rfc3339(RetryText *text, int64_t *result)
  * runs that server
  */
 static bool
-skip_comment(RetryText *text)
+skip_comment(RetryText *cursor)
 {
 	int			depth = 0;
 
-	tb_retry_skip(text);
-	if (text->at == text->end || *text->at != '(')
+	tb_retry_skip(cursor);
+	if (cursor->at == cursor->end || *cursor->at != '(')
 		return true;
-	while (text->at < text->end)
+	while (cursor->at < cursor->end)
 	{
-		char		c = *text->at++;
+		char		c = *cursor->at++;
 
 		if (c == '(')
 			depth++;
@@ -387,7 +388,7 @@ whole_year(int two_digits, int64_t now_ms)
 
 /* The dates that begin with the name of a day */
 static bool
-read_named_date(RetryText *text, int64_t now_ms, int64_t *result)
+read_named_date(RetryText *cursor, int64_t now_ms, int64_t *result)
 {
 	int			year = 0;
 	int			month;
@@ -398,54 +399,54 @@ read_named_date(RetryText *text, int64_t now_ms, int64_t *result)
 	int			ahead = 0;
 	int			letters = 0;
 
-	while (text->at < text->end && is_letter(*text->at))
+	while (cursor->at < cursor->end && is_letter(*cursor->at))
 	{
-		text->at++;
+		cursor->at++;
 		letters++;
 	}
 	if (letters < 3)
 		return false;
-	if (take(text, ','))
+	if (take(cursor, ','))
 	{
-		tb_retry_skip(text);
-		if (!take_digits(text, 2, 2, &day))
+		tb_retry_skip(cursor);
+		if (!take_digits(cursor, 2, 2, &day))
 			return false;
-		if (take(text, '-'))
+		if (take(cursor, '-'))
 		{
-			if (!read_month(text, &month) || !take(text, '-') ||
-				!take_digits(text, 2, 2, &year))
+			if (!read_month(cursor, &month) || !take(cursor, '-') ||
+				!take_digits(cursor, 2, 2, &year))
 				return false;
 			year = whole_year(year, now_ms);
 		}
-		else if (!take(text, ' ') || !read_month(text, &month) || !take(text, ' ') ||
-				 !take_digits(text, 4, 4, &year))
+		else if (!take(cursor, ' ') || !read_month(cursor, &month) || !take(cursor, ' ') ||
+				 !take_digits(cursor, 4, 4, &year))
 			return false;
-		if (!take(text, ' ') || !read_clock(text, &hour, &minute, &ms))
+		if (!take(cursor, ' ') || !read_clock(cursor, &hour, &minute, &ms))
 			return false;
-		tb_retry_skip(text);
-		if (!read_zone(text, &ahead))
+		tb_retry_skip(cursor);
+		if (!read_zone(cursor, &ahead))
 			return false;
 	}
 	else
 	{
-		tb_retry_skip(text);
-		if (!read_month(text, &month))
+		tb_retry_skip(cursor);
+		if (!read_month(cursor, &month))
 			return false;
-		tb_retry_skip(text);
-		if (!take_digits(text, 1, 2, &day) || !take(text, ' '))
+		tb_retry_skip(cursor);
+		if (!take_digits(cursor, 1, 2, &day) || !take(cursor, ' '))
 			return false;
-		if (text->end - text->at > 4 && text->at[4] == ' ')
+		if (cursor->end - cursor->at > 4 && cursor->at[4] == ' ')
 		{
 			/* JavaScript's */
-			if (!take_digits(text, 4, 4, &year) || !take(text, ' ') ||
-				!read_clock(text, &hour, &minute, &ms))
+			if (!take_digits(cursor, 4, 4, &year) || !take(cursor, ' ') ||
+				!read_clock(cursor, &hour, &minute, &ms))
 				return false;
-			tb_retry_skip(text);
-			if (!read_zone(text, &ahead) || !skip_comment(text))
+			tb_retry_skip(cursor);
+			if (!read_zone(cursor, &ahead) || !skip_comment(cursor))
 				return false;
 		}
-		else if (!read_clock(text, &hour, &minute, &ms) || !take(text, ' ') ||
-				 !take_digits(text, 4, 4, &year))
+		else if (!read_clock(cursor, &hour, &minute, &ms) || !take(cursor, ' ') ||
+				 !take_digits(cursor, 4, 4, &year))
 			return false;
 	}
 	if (!moment(year, month, day, hour, minute, ms, result))
@@ -461,30 +462,30 @@ read_named_date(RetryText *text, int64_t now_ms, int64_t *result)
  *		False, with nothing read, if it is none.
  */
 bool
-tb_retry_wait(RetryText *text, RetryUnit unit, int64_t now_ms, int64_t *wait_ms)
+tb_retry_wait(RetryText *cursor, RetryUnit unit, int64_t now_ms, int64_t *wait_ms)
 {
 	RetryText	at;
 	int64_t		value;
 
-	tb_retry_skip(text);
-	at = *text;
+	tb_retry_skip(cursor);
+	at = *cursor;
 	if (tb_retry_number(&at, &value) && ends(&at))
 	{
 		if (!number_says(value, unit, now_ms, wait_ms))
 			return false;
-		*text = at;
+		*cursor = at;
 		return true;
 	}
-	if (read_duration(text, wait_ms))
+	if (read_duration(cursor, wait_ms))
 		return true;
-	at = *text;
+	at = *cursor;
 	if (!read_rfc3339(&at, &value) || !ends(&at))
 	{
-		at = *text;
+		at = *cursor;
 		if (!read_named_date(&at, now_ms, &value) || !ends(&at))
 			return false;
 	}
 	*wait_ms = value > now_ms ? value - now_ms : 0;
-	*text = at;
+	*cursor = at;
 	return true;
 }

@@ -38,7 +38,7 @@ INSERT INTO may VALUES
 	('expire_credits', false, false, false, true), ('set_burn_order', false, false, false, true),
 	('make_ledger_month', false, false, false, true), ('make_ledger_months', false, false, false, true), ('seal_ledger_month', false, false, false, true), ('drop_ledger_month', false, false, false, true),
 	('add_provider', false, false, false, true), ('set_provider', false, false, false, true), ('drop_provider', false, false, false, true), ('record_provider_balance', false, true, false, true), ('expire_provider_history', false, false, false, true),
-	('set_secret', false, false, false, true), ('drop_secret', false, false, false, true),
+	('retry_after', true, false, false, true), ('refused_address', false, false, false, true), ('set_secret', false, false, false, true), ('drop_secret', false, false, false, true),
 	('map_tenant', false, false, false, true), ('unmap_tenant', false, false, false, true),
 	('normalize_usage', true, true, true, true), ('describe_usage', true, true, true, true),
 	('set_breaker', false, false, false, true),
