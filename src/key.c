@@ -358,6 +358,9 @@ parse_key(const char *text, size_t length, uint8 *bytes)
 {
 	size_t		begin = 0;
 
+	/* there may be more behind it */
+	if (length == ROOM)
+		return false;
 	while (begin < length && is_blank(text[begin]))
 		begin++;
 	while (length > begin && is_blank(text[length - 1]))

@@ -9,7 +9,8 @@
  *
  *	  - pg_stat_activity shows a text of ours, from parse analysis on;
  *	  - no log line shows the statement, and message, detail, hint and context of a
- *		line end where the first quotation begins.
+ *		line end where the first quotation begins; a line that is no error has no
+ *		detail.
  *
  * To cut at the first quotation and not to look for its end is crude on purpose:
  * no rule of quoting, no truncated statement and no value in a list of parameters
@@ -29,6 +30,8 @@
 #include <ctype.h>
 
 #include "access/xact.h"
+#include "commands/extension.h"
+#include "commands/prepare.h"
 #include "parser/analyze.h"
 #include "tcop/tcopprot.h"
 #include "utils/backend_status.h"
@@ -52,7 +55,10 @@ static emit_log_hook_type next_emit_log = NULL;
  */
 static TimestampTz confidential_since = DT_NOBEGIN;
 
-/* Whether a text names one of the functions, in any case of letters. */
+/*
+ * Whether a text names one of the functions, in any case of letters.  A name with
+ * nothing in its parentheses is of a hint, such as "use set_secret()".
+ */
 static bool
 is_confidential(const char *line)
 {
@@ -69,7 +75,8 @@ is_confidential(const char *line)
 			ptrdiff_t	before = strchr(name, '_') - name;
 
 			if (s - line >= before &&
-				pg_strncasecmp(s - before, name, strlen(name)) == 0)
+				pg_strncasecmp(s - before, name, strlen(name)) == 0 &&
+				strncmp(s - before + strlen(name), "()", 2) != 0)
 				return true;
 		}
 	}
@@ -91,6 +98,19 @@ tb_hide_statement(void)
 		debug_query_string = hidden;
 }
 
+/* Whether a query is EXECUTE of a statement that is confidential. */
+static bool
+executes_confidential(const Query *query)
+{
+	const ExecuteStmt *execute = (const ExecuteStmt *) query->utilityStmt;
+	PreparedStatement *prepared;
+
+	if (execute == NULL || !IsA(execute, ExecuteStmt))
+		return false;
+	prepared = FetchPreparedStatement(execute->name, false);
+	return prepared != NULL && is_confidential(prepared->plansource->query_string);
+}
+
 /*
  * The earliest moment at which a statement's text can be looked at.  Its secret
  * has been in pg_stat_activity since it came in, and no longer is.
@@ -98,8 +118,9 @@ tb_hide_statement(void)
 static void
 after_parse_analysis(ParseState *pstate, Query *query, JumbleState *jstate)
 {
-	if (is_confidential(pstate->p_sourcetext))
-		pgstat_report_activity(STATE_RUNNING, hidden);
+	if (!creating_extension &&
+		(is_confidential(pstate->p_sourcetext) || executes_confidential(query)))
+		tb_hide_statement();
 	if (next_post_parse_analyze)
 		next_post_parse_analyze(pstate, query, jstate);
 }
@@ -113,6 +134,17 @@ begins_quotation(const char *s, bool double_quotes)
 		(*s == '$' && !isdigit((unsigned char) s[1]) && s[1] != '\0');
 }
 
+/* Put the mask in the place of a text; as much of it as there is room for. */
+static void
+overwrite(char *line)
+{
+	if (line == NULL)
+		return;
+	for (const char *m = MASK; *m != '\0' && *line != '\0'; m++)
+		*line++ = *m;
+	*line = '\0';
+}
+
 /* Cut a text at its first quotation, in place. */
 static void
 cut(char *line, bool double_quotes)
@@ -121,14 +153,12 @@ cut(char *line, bool double_quotes)
 		return;
 	while (*line != '\0' && !begins_quotation(line, double_quotes))
 		line++;
-	/* where there is no room for the mask, as much of it as there is */
-	for (const char *m = MASK; *m != '\0' && *line != '\0'; m++)
-		*line++ = *m;
-	*line = '\0';
+	overwrite(line);
 }
 
 /*
- * A log line is about to be written.
+ * A log line is about to be written.  The extension's own script names the
+ * functions, too, and has nothing to hide.
  *
  * Errors of tokenbill's own have JSON in their detail, and no value in their
  * message or hint: of those, only what PostgreSQL adds is cut.  Other errors quote
@@ -139,28 +169,38 @@ cut(char *line, bool double_quotes)
 static void
 before_log(ErrorData *edata)
 {
-	if (confidential_since == GetCurrentStatementStartTimestamp() ||
-		is_confidential(debug_query_string) ||
-		is_confidential(edata->message) ||
-		is_confidential(edata->detail) ||
-		is_confidential(edata->detail_log) ||
-		is_confidential(edata->context) ||
-		is_confidential(edata->internalquery))
+	if (!creating_extension &&
+		(confidential_since == GetCurrentStatementStartTimestamp() ||
+		 is_confidential(debug_query_string) ||
+		 is_confidential(edata->message) ||
+		 is_confidential(edata->detail) ||
+		 is_confidential(edata->detail_log) ||
+		 is_confidential(edata->context) ||
+		 is_confidential(edata->internalquery)))
 	{
 		int			category = ERRCODE_TO_CATEGORY(edata->sqlerrcode);
 		bool		quotes_statement = edata->elevel < INFO ||
 			category == ERRCODE_TO_CATEGORY(ERRCODE_SYNTAX_ERROR) ||
 			category == ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION);
 
+		confidential_since = GetCurrentStatementStartTimestamp();
 		edata->hide_stmt = true;
 		if (edata->detail == NULL || edata->detail[0] != '{')
 		{
 			cut(edata->message, quotes_statement);
-			cut(edata->detail, quotes_statement);
+			/* parse trees (debug_print_parse) have constants byte by byte */
+			if (edata->elevel < INFO)
+				overwrite(edata->detail);
+			else
+				cut(edata->detail, quotes_statement);
 			cut(edata->hint, quotes_statement);
 		}
 		cut(edata->detail_log, quotes_statement);
-		cut(edata->context, false);
+		/* "JSON data, line 1: ..." */
+		if (quotes_statement)
+			overwrite(edata->context);
+		else
+			cut(edata->context, false);
 		cut(edata->internalquery, false);
 	}
 	if (next_emit_log)

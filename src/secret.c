@@ -41,7 +41,7 @@ struct SealedSecret
 {
 	char		name[TB_MAX_NAME + 1];
 	int			layout;
-	char		key_id[TB_KEY_ID_DIGITS + 1];
+	char	   *key_id;
 	bytea	   *key_nonce;
 	bytea	   *wrapped_key;
 	bytea	   *value_nonce;
@@ -179,7 +179,7 @@ seal(const char *name, const uint8 *value, int length, SealedSecret *sealed)
 				value, length, &sealed->value_nonce, &sealed->ciphertext) &&
 		encrypt(master->bytes, bound, bind_to(bound, "key", master->id, name),
 				key, TB_KEY_BYTES, &sealed->key_nonce, &sealed->wrapped_key);
-	strlcpy(sealed->key_id, master->id, sizeof(sealed->key_id));
+	sealed->key_id = pstrdup(master->id);
 	tb_locked_free(key);
 	tb_key_wipe(master);
 	if (!good)
@@ -212,7 +212,7 @@ tokenbill_set_secret(PG_FUNCTION_ARGS)
 	text	   *name;
 	text	   *value;
 	Session		session;
-	SealedSecret sealed;
+	SealedSecret sealed = {0};
 	Refusal    *refusal;
 	Datum		values[8];
 
@@ -276,7 +276,7 @@ tb_secret_load(const char *name, SealedSecret **sealed)
 	row = palloc(sizeof(SealedSecret));
 	strlcpy(row->name, name, sizeof(row->name));
 	row->layout = DatumGetInt32(values[0]);
-	strlcpy(row->key_id, TextDatumGetCString(values[1]), sizeof(row->key_id));
+	row->key_id = TextDatumGetCString(values[1]);
 	row->key_nonce = DatumGetByteaPCopy(values[2]);
 	row->wrapped_key = DatumGetByteaPCopy(values[3]);
 	row->value_nonce = DatumGetByteaPCopy(values[4]);

@@ -1,0 +1,315 @@
+# Secrets: where the key comes from and what is said when it does not, and that a
+# secret comes out again as it went in, or not at all. What the worker calls is
+# called here from a library of the test's own.
+use strict;
+use warnings;
+use Cwd qw(abs_path);
+use File::Basename;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use JSON::PP;
+use PostgreSQL::Test::Utils qw(append_to_file run_command slurp_file);
+use Test::More;
+use Tokenbill::Server;
+
+my $top = abs_path(dirname(__FILE__) . '/../..');
+my $dir = PostgreSQL::Test::Utils::tempdir;
+my ($include) = run_command([ $ENV{PG_CONFIG}, '--includedir-server' ]);
+my ($out, $err) = run_command(
+	[ 'gcc', '-shared', '-fPIC', '-Wall', '-I', $include, '-I', "$top/src", '-o', "$dir/open_secret.so", "$top/test/drivers/open_secret.c" ]);
+is($?, 0, 'the driver is built') or BAIL_OUT("$out\n$err");
+
+my $server = Tokenbill::Server->new('main');
+$server->begin(conf => [ "shared_preload_libraries = 'tokenbill'", 'tokenbill.worker = off' ]);
+
+my $drivers = <<"SQL";
+CREATE FUNCTION open_secret(name text) RETURNS text STRICT LANGUAGE c AS '$dir/open_secret';
+CREATE FUNCTION locked_while_open(name text, wipe boolean) RETURNS text STRICT LANGUAGE c AS '$dir/open_secret';
+SQL
+$server->safe_psql('postgres', $drivers);
+
+# Change settings, and wait until new sessions have them
+sub settings
+{
+	my (%wanted) = @_;
+	my $c = $server->client;
+	foreach my $name (sort keys %wanted)
+	{
+		my $value = $c->value('SELECT quote_literal($1::text)', $wanted{$name});
+		$c->rows("ALTER SYSTEM SET $name = $value");
+	}
+	$c->rows('SELECT pg_reload_conf()');
+	$c->close;
+	$server->wait_until(
+		'the settings are in force',
+		sub {
+			my $new = $server->client;
+			my $same = 1;
+			$same &&= $new->value('SELECT setting FROM pg_settings WHERE name = $1', $_) eq $wanted{$_} foreach keys %wanted;
+			$new->close;
+			return $same;
+		});
+	return;
+}
+
+# What a statement is refused with: SQLSTATE and DETAIL, and the message
+sub refusal
+{
+	my ($statement) = @_;
+	my $c = $server->client;
+	my $error = $c->query($statement)->{error} || { code => '00000', message => '' };
+	$c->close;
+	return ($error->{code}, $error->{detail} ? JSON::PP->new->canonical->encode(decode_json($error->{detail})) : '', $error->{message}, $error->{hint});
+}
+
+sub refused
+{
+	my ($name, $statement, $code, $detail, $message) = @_;
+	my @got = refusal($statement);
+	is_deeply([ @got[ 0 .. 2 ] ], [ $code, $detail, $message ], $name);
+	unlike("@got[1 .. 2]" . ($got[3] // ''), qr/sk-/, "$name: no value in it");
+	return;
+}
+
+my $set = "SELECT tokenbill.set_secret('any', 'sk-any')";
+
+sub write_key
+{
+	my ($text, $mode, $file) = @_;
+	$file //= "$dir/key";
+	unlink $file;
+	append_to_file($file, $text);
+	chmod $mode // 0600, $file;
+	return;
+}
+
+my $key_a = '0123456789abcdef' x 4;
+my $key_b = 'fedcba9876543210' x 4;
+
+# ---- no key
+
+refused('without a key', $set, '55000', '{"reason":"no_key"}', 'there is no key to encrypt secrets with');
+like((refusal($set))[3], qr/openssl rand -hex 32/, 'the hint says how to make one');
+
+# ---- a file
+
+settings('tokenbill.key_file' => "$dir/key");
+refused('no such file', $set, '55000', '{"error":"No such file or directory","reason":"file_unreadable"}', 'could not open the key file: No such file or directory');
+foreach my $mode (0640, 0604, 0620, 0660, 0644, 0601)
+{
+	write_key($key_a, $mode);
+	refused(sprintf('a file of mode %04o', $mode), $set, '55000', sprintf('{"mode":"%04o","reason":"file_rights"}', $mode), 'the key file may be read by others');
+}
+unlink "$dir/key";
+mkdir "$dir/key", 0700;
+refused('a directory', $set, '55000', '{"mode":"0700","reason":"file_rights"}', 'the key file may be read by others');
+rmdir "$dir/key";
+is(system('mkfifo', '-m', '600', "$dir/key"), 0, 'a pipe is made');
+refused('a pipe, which is not waited for', $set, '55000', '{"mode":"0600","reason":"file_rights"}', 'the key file may be read by others');
+foreach my $bad ('', "\n", substr($key_a, 1), $key_a . '0', "$key_a $key_a", 'g' . substr($key_a, 1), substr($key_a, 0, 32) . ' ' . substr($key_a, 32), "0x$key_a", $key_a . ' ' x 1000, 'x' x 100000)
+{
+	write_key($bad);
+	refused('a file with ' . length($bad) . ' bytes that are no key', $set, '55000', '{"reason":"not_hex","source":"key_file"}', 'what is in the key file is no key');
+}
+my %id;
+foreach my $good ($key_a, uc $key_a, "$key_a\n", "$key_a\r\n", "\n  $key_a\t\n")
+{
+	foreach my $mode (0600, 0400)
+	{
+		write_key($good, $mode);
+		my $c = $server->client;
+		$c->rows($set);
+		$id{ $c->value("SELECT key_id FROM tokenbill.secrets WHERE name = 'any'") } = 1;
+		$c->close;
+	}
+}
+is(scalar keys %id, 1, 'it is the same key, with upper-case digits and with white space around');
+my ($id_a) = keys %id;
+
+# ---- in and out again
+
+my $c = $server->client;
+my %value = (
+	one => 'x',
+	key => 'sk-' . join('', map { chr(97 + int(rand(26))) } 1 .. 48),
+	pem => "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA\n-----END PRIVATE KEY-----\n",
+	long => 'x' x 8192,
+	umlaut => "\x{e4}\x{5b57}",
+	n => 'the name of this one is one letter',
+	'n' x 255 => 'and of this one 255');
+foreach my $name (sort keys %value)
+{
+	$c->query('SELECT tokenbill.set_secret($1, $2)', $name, $value{$name});
+	is($c->value('SELECT open_secret($1)', $name), $value{$name}, 'as it went in: ' . substr($name, 0, 10));
+}
+$c->rows("SELECT tokenbill.set_secret('key', 'sk-other')");
+is($c->value("SELECT open_secret('key')"), 'sk-other', 'another value takes its place');
+is($c->sqlstate("SELECT open_secret('none')"), 'PT404', 'there is none of another name');
+
+# ---- locked while it is in plain text, and not a moment longer
+
+# whether this kernel lets such processes lock memory at all
+my $may_lock = slurp_file('/proc/' . $c->pid . '/limits') =~ /^Max locked memory\s+(\d+|unlimited)/m && $1 ne '0';
+my $locked = sub { return slurp_file('/proc/' . $_[0]->pid . '/status') =~ /^VmLck:\s+(\d+)/m ? $1 : undef; };
+is($locked->($c), 0, 'nothing is locked afterwards');
+SKIP:
+{
+	skip 'this machine lets nobody lock memory', 1 unless $may_lock;
+	like($c->value("SELECT locked_while_open('key', true)"), qr/^VmLck:\s+[1-9]/, 'while it is open, something is');
+}
+is($locked->($c), 0, 'when it is wiped, nothing');
+like($c->query("SELECT locked_while_open('key', false)")->{error}{message}, qr/^VmLck:/, 'an error before it is wiped');
+is($locked->($c), 0, 'leaves nothing either');
+$c->rows("SELECT count(open_secret('key')) FROM generate_series(1, 1000)");
+is($locked->($c), 0, 'nor do a thousand');
+my $maps = sub { return scalar(my @lines = split /\n/, slurp_file('/proc/' . $_[0]->pid . '/maps')); };
+my $before = $maps->($c);
+$c->query("SELECT locked_while_open('key', false)") foreach 1 .. 200;
+cmp_ok($maps->($c), '<=', $before + 5, 'two hundred errors leave no pages behind');
+$c->close;
+
+# ---- another key
+
+write_key($key_b);
+my ($id_b) = do { my $x = $server->client; $x->rows($set); my $i = $x->value("SELECT key_id FROM tokenbill.secrets WHERE name = 'any'"); $x->close; $i; };
+isnt($id_b, $id_a, 'another key has another id');
+refused('with another key', "SELECT open_secret('key')", '55000', qq({"key_id":"$id_a","present_key_id":"$id_b","secret":"key"}),
+	qq(secret "key" was encrypted with key $id_a, not with the present key $id_b));
+is($server->safe_psql('postgres', "SELECT open_secret('any')"), 'sk-any', 'what was set with it opens');
+$server->safe_psql('postgres', "UPDATE tokenbill.secret SET key_id = '$id_b' WHERE name = 'key'");
+refused('a row that says it is of this key', "SELECT open_secret('key')", 'XX001', '{"reason":"not_authentic","secret":"key"}', 'secret "key" has been changed, or belongs to another name');
+$server->safe_psql('postgres', "UPDATE tokenbill.secret SET key_id = '$id_a' WHERE name = 'key'");
+write_key($key_a);
+is($server->safe_psql('postgres', "SELECT open_secret('key')"), 'sk-other', 'with the first key again it opens again');
+
+# ---- rows that somebody has changed
+
+my $changed = [ 'XX001', '{"reason":"not_authentic","secret":"key"}', 'secret "key" has been changed, or belongs to another name' ];
+my $truncated = [ 'XX001', '{"reason":"wrong_length","secret":"key"}', 'secret "key" is truncated' ];
+foreach my $case (
+	(map { [ "$_ = set_byte($_, 0, get_byte($_, 0) # 1)", $changed ] } qw(key_nonce wrapped_key value_nonce ciphertext)),
+	(map { [ "$_ = set_byte($_, octet_length($_) - 1, get_byte($_, octet_length($_) - 1) # 128)", $changed ] } qw(wrapped_key ciphertext)),
+	[ 'ciphertext = substr(ciphertext, 1, octet_length(ciphertext) - 1)', $changed ],
+	[ "ciphertext = ciphertext || '\\x00'", $changed ],
+	[ "ciphertext = substr(ciphertext, 1, 16)", $truncated ],
+	[ "ciphertext = ''", $truncated ],
+	[ "ciphertext = decode(repeat('00', 8209), 'hex')", $truncated ],
+	[ "wrapped_key = substr(wrapped_key, 1, 47)", $truncated ],
+	[ "wrapped_key = ''", $truncated ],
+	[ "key_nonce = substr(key_nonce, 1, 11)", $truncated ],
+	[ "value_nonce = ''", $truncated ],
+	[ "(wrapped_key, key_nonce) = (SELECT o.wrapped_key, o.key_nonce FROM tokenbill.secret o WHERE o.name = 'pem')", $changed ],
+	[ "(ciphertext, value_nonce) = (SELECT o.ciphertext, o.value_nonce FROM tokenbill.secret o WHERE o.name = 'pem')", $changed ],
+	[ "(wrapped_key, key_nonce, ciphertext, value_nonce) = (SELECT o.wrapped_key, o.key_nonce, o.ciphertext, o.value_nonce FROM tokenbill.secret o WHERE o.name = 'pem')", $changed ],
+	[ 'layout = 2', [ '55000', '{"layout":2,"secret":"key"}', 'secret "key" has an unknown layout' ] ],
+	[ "key_id = ''", [ '55000', qq({"key_id":"","present_key_id":"$id_a","secret":"key"}), qq(secret "key" was encrypted with key , not with the present key $id_a) ] ],
+	[ "key_id = key_id || '0'", [ '55000', qq({"key_id":"${id_a}0","present_key_id":"$id_a","secret":"key"}), qq(secret "key" was encrypted with key ${id_a}0, not with the present key $id_a) ] ])
+{
+	my ($what, $expected) = @$case;
+	my $x = $server->client;
+	$x->rows('CREATE TEMP TABLE kept AS SELECT * FROM tokenbill.secret');
+	$x->rows("UPDATE tokenbill.secret SET $what WHERE name = 'key'");
+	refused($what, "SELECT open_secret('key')", @$expected);
+	$x->rows('DELETE FROM tokenbill.secret; INSERT INTO tokenbill.secret SELECT * FROM kept');
+	$x->close;
+}
+is($server->safe_psql('postgres', "SELECT open_secret('key')"), 'sk-other', 'put back, it opens');
+$server->safe_psql('postgres', "UPDATE tokenbill.secret SET name = 'moved' WHERE name = 'umlaut'");
+refused('moved to another name', "SELECT open_secret('moved')", 'XX001', '{"reason":"not_authentic","secret":"moved"}', 'secret "moved" has been changed, or belongs to another name');
+$server->safe_psql('postgres', "DELETE FROM tokenbill.secret WHERE name = 'moved'");
+
+# ---- a command
+
+write_key("$key_a\n", 0600, "$dir/key_a");
+settings('tokenbill.key_command' => "cat $dir/key_a");
+refused('a file and a command', $set, '55000', '{"reason":"two_keys"}', 'tokenbill.key_file and tokenbill.key_command are both set');
+settings('tokenbill.key_file' => '');
+is($server->safe_psql('postgres', "SELECT open_secret('key')"), 'sk-other', 'a command brings the key, too');
+my $failed = 'tokenbill.key_command ended with exit status';
+my $loud = 'sk-loud';
+foreach my $case (
+	[ 'exit 3', '{"exit_status":3,"reason":"command_failed"}', "$failed 3" ],
+	[ "cat $dir/key_a; exit 1", '{"exit_status":1,"reason":"command_failed"}', "$failed 1" ],
+	[ '/no/such/program', '{"exit_status":127,"reason":"command_failed"}', "$failed 127" ],
+	[ 'kill -SEGV $$', '{"reason":"command_failed","signal":11}', 'tokenbill.key_command was killed' ],
+	[ "cat $dir/key_a; kill -KILL \$\$", '{"reason":"command_failed","signal":9}', 'tokenbill.key_command was killed' ],
+	[ 'true', '{"reason":"not_hex","source":"key_command"}', 'what tokenbill.key_command prints is no key' ],
+	[ "echo $loud; echo $loud >&2", '{"reason":"not_hex","source":"key_command"}', 'what tokenbill.key_command prints is no key' ],
+	[ "cat $dir/key_a $dir/key_a", '{"reason":"not_hex","source":"key_command"}', 'what tokenbill.key_command prints is no key' ],
+	[ 'head -c 1000000 /dev/zero; exit 0', '{"reason":"not_hex","source":"key_command"}', 'what tokenbill.key_command prints is no key' ])
+{
+	my ($command, $detail, $message) = @$case;
+	settings('tokenbill.key_command' => $command);
+	refused("command: $command", "SELECT open_secret('key')", '55000', $detail, $message);
+}
+# cat reads until the end of its input, of which it has none; a shell has what it needs
+settings('tokenbill.key_command' => "test -z \"\$(cat)\" && printf %s \"\$(cat $dir/key_a)\"");
+is($server->safe_psql('postgres', "SELECT open_secret('key')"), 'sk-other', 'its input is empty, and its output may come without a line feed');
+
+# One that does not end is killed, with what it has started
+sub runs { my ($pid) = @_; return kill(0, $pid) && slurp_file("/proc/$pid/stat") !~ /^\d+ \(.*\) Z/s; }
+
+foreach my $case (
+	[ 'keeps quiet', "echo \$\$ > $dir/pid; tail -f /dev/null" ],
+	[ 'prints a key and stays', "echo \$\$ > $dir/pid; cat $dir/key_a; tail -f /dev/null" ],
+	[ 'closes its output and stays', "echo \$\$ > $dir/pid; exec >/dev/null; tail -f /dev/null" ],
+	[ 'leaves a child that has its output', "tail -f /dev/null & echo \$! > $dir/pid; cat $dir/key_a" ],
+	[ 'ignores all signals that can be ignored', "trap '' HUP INT TERM PIPE; echo \$\$ > $dir/pid; tail -f /dev/null" ])
+{
+	my ($what, $command) = @$case;
+	unlink "$dir/pid";
+	settings('tokenbill.key_command' => $command, 'tokenbill.key_command_timeout' => 500);
+	refused("a command that $what", "SELECT open_secret('key')", '55000', '{"reason":"command_slow","timeout_ms":500}', 'tokenbill.key_command took longer than 500 ms');
+	my ($pid) = slurp_file("$dir/pid") =~ /(\d+)/;
+	ok($pid, "$what: it did run");
+	$server->wait_until("$what: it is gone", sub { return !runs($pid); });
+}
+# and one whose caller goes away
+foreach my $how (qw(cancel terminate))
+{
+	unlink "$dir/pid";
+	settings('tokenbill.key_command' => "echo \$\$ > $dir/pid; tail -f /dev/null", 'tokenbill.key_command_timeout' => 600000);
+	my $caller = $server->client;
+	my $other = $server->client;
+	$caller->send("SELECT open_secret('key')");
+	$server->wait_until('the command runs', sub { return -s "$dir/pid"; });
+	my ($pid) = slurp_file("$dir/pid") =~ /(\d+)/;
+	ok(runs($pid), "$how: it runs");
+	$other->value("SELECT pg_${how}_backend(\$1)", $caller->pid);
+	my $answer = $caller->result;
+	is($answer->{error}{code}, $how eq 'cancel' ? '57014' : '57P01', "$how: the caller is told");
+	$server->wait_until("$how: the command is gone", sub { return !runs($pid); });
+	if ($how eq 'cancel')
+	{
+		is($caller->value('SELECT 1'), 1, 'the session goes on');
+		is($locked->($caller), 0, 'with nothing left in it');
+		$caller->close;
+	}
+	$other->close;
+}
+settings('tokenbill.key_command' => "cat $dir/key_a", 'tokenbill.key_command_timeout' => 10000);
+my $log = slurp_file($server->logfile);
+unlike($log, qr/\Q$loud\E$|\n\Q$loud\E/m, 'what a command says is not logged');
+unlike($log, qr/$key_a/i, 'nor is a key');
+
+# ---- dumps
+
+$server->safe_psql('postgres', "SELECT tokenbill.set_secret('dumped', 'sk-dumped-$key_b')");
+my $contents = 'SELECT * FROM tokenbill.secret ORDER BY name';
+my $original = $server->safe_psql('postgres', $contents);
+$server->command_ok([ 'pg_dump', '-f', "$dir/dump.sql", $server->connstr('postgres') ], 'pg_dump');
+my $dump = slurp_file("$dir/dump.sql");
+my $hex = unpack('H*', "sk-dumped-$key_b");
+unlike($dump, qr/sk-|\Q$hex\E/, 'has no secret in it');
+like($dump, qr/dumped/, 'but that there is one');
+$server->safe_psql('postgres', 'CREATE DATABASE copy');
+$server->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', "$dir/dump.sql", $server->connstr('copy') ], 'it is restored');
+is($server->safe_psql('copy', $contents), $original, 'every row is back');
+is($server->safe_psql('copy', "SELECT open_secret('dumped')"), "sk-dumped-$key_b", 'with the key it opens');
+settings('tokenbill.key_command' => '');
+refused('without it', "SELECT open_secret('dumped')", '55000', '{"reason":"no_key"}', 'there is no key to encrypt secrets with');
+is($server->safe_psql('copy', "SELECT count(*) > 5 FROM tokenbill.secrets"), 't', 'the view works without it');
+is($server->safe_psql('copy', "SELECT tokenbill.drop_secret('dumped')"), '', 'and so does dropping');
+
+$server->stop;
+done_testing();
