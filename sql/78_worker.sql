@@ -143,7 +143,7 @@ COMMENT ON FUNCTION tokenbill.next_month_due() IS 'Internal: when the worker has
 
 /* Retention is looked after once an hour at most, and of providers once a day at least. */
 CREATE FUNCTION tokenbill.upkeep_due() RETURNS TABLE (duty text, due_at timestamptz)
-LANGUAGE plpgsql VOLATILE ROWS 5
+LANGUAGE plpgsql VOLATILE ROWS 7
 SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
@@ -160,7 +160,10 @@ BEGIN
 			WHERE EXISTS (SELECT FROM tokenbill.provider))),
 		('worker errors', (SELECT greatest(min(e.last_at) + current_setting('tokenbill.error_retention')::interval,
 				(SELECT o.next_at FROM tokenbill.worker_duty o WHERE o.duty = 'worker errors'))
-			FROM tokenbill.worker_error e HAVING count(*) > 0))
+			FROM tokenbill.worker_error e HAVING count(*) > 0)),
+		('alerts', tokenbill.next_alert_due()),
+		('old alerts', (SELECT greatest(x.due_at, o.next_at) FROM (SELECT tokenbill.next_alert_expiry() AS due_at) x
+			LEFT JOIN tokenbill.worker_duty o ON o.duty = 'old alerts' WHERE x.due_at IS NOT NULL))
 	) AS d(duty, due_at)
 	LEFT JOIN tokenbill.worker_duty w ON w.duty = d.duty
 	WHERE d.due_at IS NOT NULL;
@@ -218,6 +221,12 @@ BEGIN
 			ORDER BY o.last_at LIMIT 1000);
 		GET DIAGNOSTICS done = ROW_COUNT;
 		/* a full batch is not the last one */
+		again_at := CASE WHEN done < 1000 THEN now + interval '1 hour' END;
+	WHEN 'alerts' THEN
+		PERFORM tokenbill.evaluate_alerts();
+		done := 1;
+	WHEN 'old alerts' THEN
+		done := tokenbill.expire_alerts(max => 1000);
 		again_at := CASE WHEN done < 1000 THEN now + interval '1 hour' END;
 	END CASE;
 	IF done > 0 THEN

@@ -122,3 +122,18 @@ TO tokenbill_admin;
 /* circuit breakers */
 GRANT EXECUTE ON FUNCTION tokenbill.set_breaker(text, text, integer, numeric, integer, integer, interval, interval, integer, integer) TO tokenbill_admin;
 GRANT SELECT ON tokenbill.breakers TO tokenbill_reader;
+
+/* alerts: administrators set them up, billing says which customers' balances are low */
+REVOKE ALL ON SEQUENCE tokenbill.alert_number FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+	tokenbill.set_alert_rule(text, boolean, interval, numeric, interval, interval, text, boolean, interval),
+	tokenbill.set_credential_expiry(text, timestamptz),
+	tokenbill.evaluate_alerts(),
+	tokenbill.expire_alerts(integer),
+	tokenbill.add_alert_webhook(text, text, text, text[]),
+	tokenbill.set_alert_webhook(text, text, text, text[], boolean),
+	tokenbill.drop_alert_webhook(text)
+TO tokenbill_admin;
+GRANT EXECUTE ON FUNCTION tokenbill.set_low_balance(text, numeric) TO tokenbill_billing;
+GRANT SELECT ON tokenbill.alerts, tokenbill.alert_rules, tokenbill.credential_expiries, tokenbill.alert_webhooks, tokenbill.alert_deliveries TO tokenbill_reader;
+GRANT SELECT ON tokenbill.low_balances TO tokenbill_app, tokenbill_billing, tokenbill_reader;

@@ -3,11 +3,11 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(1430);
+SELECT plan(1539);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('a'), tokenbill.recharge('a', 1000, 'B-1'), tokenbill.set_price('llm', 'input_tokens', 1, 1000000), tokenbill.set_price('llm', 'tokens', 1, 1000000),
 	tokenbill.set_price('llm', 'seconds', 1), tokenbill.charge_amount('a', 5, 'c'), tokenbill.hold('a', 5, 'h'), tokenbill.create_account('rich'),
-	tokenbill.add_provider('prov', 'manual'), tokenbill.set_secret('good', 'sk'), tokenbill.set_spend_limit('a', 1e9, 'day', name => 'good'), tokenbill.hold('a', 1, 'done'), tokenbill.capture('a', 'done', usage => '{"tokens": 1}', service => 'llm'), tokenbill.charge('a', 'llm', '{"tokens": 1}', 'done 2') \g /dev/null
+	tokenbill.add_provider('prov', 'manual'), tokenbill.add_alert_webhook('hook', 'https://example.org/'), tokenbill.set_secret('good', 'sk'), tokenbill.set_spend_limit('a', 1e9, 'day', name => 'good'), tokenbill.hold('a', 1, 'done'), tokenbill.capture('a', 'done', usage => '{"tokens": 1}', service => 'llm'), tokenbill.charge('a', 'llm', '{"tokens": 1}', 'done 2') \g /dev/null
 
 -- Calls that would go through, argument by argument: what kind of value it takes.
 -- A ? after the kind: it may be null.
@@ -75,6 +75,12 @@ INSERT INTO argument VALUES
 	('add_provider', 'currency', 'text', '''USD'''), ('add_provider', 'keep_history', 'ttl', '''7 days'''),
 	('set_provider', 'provider', 'text', '''prov'''), ('set_provider', 'check_every', 'ttl?', '''1 min'''), ('set_provider', 'low_balance', 'signed?', '1'), ('set_provider', 'currency', 'text?', '''USD'''),
 	('set_provider', 'keep_history', 'ttl?', '''7 days'''), ('set_provider', 'never_low', 'boolean', 'false'), ('drop_provider', 'provider', 'text', '''prov'''),
+	('set_alert_rule', 'kind', 'word', '''provider_runway'''), ('set_alert_rule', 'threshold', 'ttl?', '''1 min'''), ('set_alert_rule', 'clear_above', 'part?', '0.3'), ('set_alert_rule', 'clear_after', 'span?', '''1 min'''),
+	('set_alert_rule', 'quiet_period', 'span?', '''1 min'''), ('set_alert_rule', 'severity', 'word?', '''critical'''), ('set_alert_rule', 'keep', 'ttl?', '''7 days'''),
+	('set_low_balance', 'account', 'text', '''a'''), ('set_low_balance', 'amount', 'signed?', '1'), ('set_credential_expiry', 'credential', 'text', '''c'''), ('set_credential_expiry', 'expires_at', 'time?', '''2040-01-01'''),
+	('expire_alerts', 'max', 'count', '1'), ('add_alert_webhook', 'name', 'text', '''new'''), ('add_alert_webhook', 'url', 'url', '''https://example.org/'''), ('add_alert_webhook', 'secret', 'text?', '''s'''), ('add_alert_webhook', 'kinds', 'kinds?', '''{provider_low}'''),
+	('set_alert_webhook', 'name', 'text', '''hook'''), ('set_alert_webhook', 'url', 'url?', '''https://example.org/'''), ('set_alert_webhook', 'secret', 'text?', '''s'''), ('set_alert_webhook', 'kinds', 'kinds?', '''{provider_low}'''),
+	('drop_alert_webhook', 'name', 'text', '''hook'''),
 	('set_breaker', 'kind', 'word', '''provider'''), ('set_breaker', 'name', 'text', '''prov'''), ('set_breaker', 'max_failures', 'count?', '3'), ('set_breaker', 'max_failing', 'share?', '0.3'), ('set_breaker', 'window_calls', 'count?', '15'),
 	('set_breaker', 'min_calls', 'count?', '7'), ('set_breaker', 'open_for', 'ttl?', '''1 min'''), ('set_breaker', 'probe_for', 'ttl?', '''1 min'''), ('set_breaker', 'slow_ms', 'count?', '800'), ('set_breaker', 'slow_calls', 'count?', '50'),
 	('record_provider_balance', 'provider', 'text', '''prov'''), ('record_provider_balance', 'balance', 'signed?', '1'), ('record_provider_balance', 'currency', 'text?', '''USD'''),
@@ -84,8 +90,9 @@ SELECT is_empty($$SELECT proname, a FROM (SELECT proname, unnest(proargnames[1:p
 	WHERE (proname, a) NOT IN (SELECT function, argument FROM argument)
 		AND (proname, a) NOT IN (('visible', 'account'), ('limit_state', 'account'), ('limit_state', 'name'), ('charge_batch', 'requests'), ('hold', 'usage'), ('capture', 'usage'), ('recharge', 'gateway'),
 			('create_account', 'credit_limit'), ('create_account', 'sandbox'), ('set_account_policy', 'tokens_only'), ('set_price', 'tiers'), ('set_cost', 'tiers'), ('import_prices', 'models'), ('set_meter_function', 'covers'), ('set_meter_function', 'forgets'),
-			('retry_after', 'headers'), ('retry_after', 'status'), ('refused_address', 'address'), 			('unit_price_above', 'unit_price'), ('unit_price_above', 'tiers'), ('unit_price_above', 'above'),
-			('add_provider', 'base_url'), ('add_provider', 'secret'), ('set_provider', 'enabled'), ('record_provider_balance', 'error'),
+			('retry_after', 'headers'), ('retry_after', 'status'), ('refused_address', 'address'),
+			('unit_price_above', 'unit_price'), ('unit_price_above', 'tiers'), ('unit_price_above', 'above'),
+			('add_provider', 'base_url'), ('add_provider', 'secret'), ('set_provider', 'enabled'), ('record_provider_balance', 'error'), ('set_alert_rule', 'enabled'), ('set_alert_rule', 'notify'), ('set_alert_webhook', 'enabled'),
 			('make_ledger_months', 'ahead'), ('seal_ledger_month', 'month'), ('drop_ledger_month', 'month'), ('unmap_tenant', 'login'))$$, 'no argument is forgotten');
 
 CREATE TEMP TABLE bad (kind text, value text, sqlstate text, what text);
@@ -97,6 +104,9 @@ INSERT INTO bad VALUES
 	('key', '''''', '22023', 'empty'), ('key', 'repeat(''x'', 10240)', '22023', 'of 10 KB'), ('key', 'repeat(''x'', 256)', '22023', 'of 256 bytes'), ('key', 'E''a\nb''', '22023', 'with a line feed'),
 	('key', 'E''\x01''', '22023', 'with a control character'), ('key', '''tokenbill:x''', '22023', 'that is reserved'),
 	('word', '''''', '22023', 'empty'), ('word', '''nonsense''', '22023', 'unknown'), ('word', '''REFUSE''', '22023', 'in capitals'), ('word', 'repeat(''x'', 10240)', '22023', 'of 10 KB'),
+	('part', '-0.1', '22023', 'negative'), ('part', '11', '22023', 'eleven times'), ('part', '''NaN''', '22023', 'NaN'), ('span', '''-1 min''', '22023', 'negative'), ('span', '''1000 years''', '22023', 'of a thousand years'),
+	('url', '''ftp://example.org/''', '22023', 'not of HTTP'), ('url', '''''', '22023', 'empty'), ('url', 'repeat(''https://example.org/'', 1000)', '22023', 'of 20 KB'), ('url', 'E''https://example.org/\n''', '22023', 'with a line feed'), ('url', '''https://u:p@example.org/''', '22023', 'with a password'),
+	('kinds', '''{}''', '22023', 'empty'), ('kinds', '''{nonsense}''', '22023', 'unknown'), ('kinds', '''{provider_low,NULL}''', '2200[2-4]|22023', 'with a null'), ('kinds', '''{{provider_low}}''', '22023', 'of two dimensions'),
 	('share', '0', '22023', 'zero'), ('share', '-1', '22023', 'negative'), ('share', '1.1', '22023', 'above one'), ('share', '''NaN''', '22023', 'NaN'),
 	('amount', '0', '22023', 'zero'), ('amount', '0.000', '22023', 'zero with decimals'), ('amount', '-1', '22023', 'negative'), ('amount', '-0.000000001', '22023', 'a little negative'),
 	('amount', '''NaN''', '22003', 'NaN'), ('amount', '''Infinity''', '22003', 'Infinity'), ('amount', '''-Infinity''', '22003', '-Infinity'),

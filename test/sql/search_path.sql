@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(640);
+SELECT plan(710);
 -- the harness looks in pg_temp last; the victims are called with it first
 SET LOCAL search_path = pg_catalog, public, pg_temp;
 CREATE ROLE sp_admin LOGIN IN ROLE tokenbill_admin;
@@ -103,6 +103,9 @@ INSERT INTO victim (call) VALUES
 	($$tokenbill.add_provider('sp@', 'manual', low_balance => 5)$$), ($$tokenbill.set_provider('sp@', check_every => '1 minute', keep_history => '1 day')$$), ($$tokenbill.record_provider_balance('sp@', 7, checked_at => '2026-03-01 11:00+00')$$),
 	($$tokenbill.record_provider_balance('sp@', 5, checked_at => '2026-03-01 11:59+00')$$), ($$tokenbill.record_provider_balance('sp@', 6, checked_at => '2026-03-01 11:30+00')$$), ($$tokenbill.record_provider_balance('sp@', NULL, error => 'down')$$),
 	($$tokenbill.metrics_text()$$), ($$tokenbill.counters()$$), ($$tokenbill.set_breaker('provider', 'sp@', 3, 0.5, open_for => '1 minute')$$), ($$tokenbill.breakers$$),
+	($$tokenbill.set_low_balance('sp@', 5)$$), ($$tokenbill.set_credential_expiry('sp@', '2026-03-02 12:00+00')$$), ($$tokenbill.set_alert_rule('provider_low', clear_above => 0.2, quiet_period => '0')$$), ($$tokenbill.add_alert_webhook('sp@', 'https://example.org/', 'sp', '{provider_low,credential_expiring}')$$),
+	($$tokenbill.set_alert_webhook('sp@', 'https://example.org/{secret}')$$), ($$tokenbill.evaluate_alerts()$$), ($$tokenbill.expire_alerts()$$), ($$tokenbill.alerts$$), ($$tokenbill.alert_rules$$), ($$tokenbill.low_balances$$), ($$tokenbill.credential_expiries$$), ($$tokenbill.alert_webhooks$$),
+	($$tokenbill.alert_deliveries$$), ($$tokenbill.drop_alert_webhook('sp@')$$),
 	($$tokenbill.set_secret('sp@', 'sk')$$), ($$tokenbill.secrets$$), ($$tokenbill.drop_secret('sp@')$$), ($$tokenbill.expire_provider_history()$$), ($$tokenbill.provider_balances$$), ($$tokenbill.provider_history$$), ($$tokenbill.drop_provider('sp@')$$),
 	($$tokenbill.spend_limits$$), ($$tokenbill.rate_limits$$), ($$tokenbill.limit_state('sp@', 'spend:1 second')$$), ($$tokenbill.drop_limit('sp@', 'in_flight')$$), ($$tokenbill.balances$$), ($$tokenbill.statement$$), ($$tokenbill.holds$$), ($$tokenbill.recharge_orders$$), ($$tokenbill.prices$$), ($$tokenbill.usage_daily$$), ($$tokenbill.reprice('sp@', NULL, '2026-01-01', '2027-01-01', false)$$), ($$tokenbill.margin_daily$$), ($$tokenbill.prices_below_cost$$), ($$tokenbill.suspense$$), ($$tokenbill.trial_balance$$), ($$tokenbill.metrics$$);
 INSERT INTO victim (call, sqlstate) VALUES

@@ -36,6 +36,9 @@ $client->value($_) foreach (
 	"SELECT tokenbill.record_provider_balance('upstream', NULL, error => 'HTTP 502')",
 	"SELECT tokenbill.set_breaker('provider', 'upstream', max_failures => 2)",
 	"SELECT tokenbill.breaker_note('provider', 'upstream', false, 30) FROM generate_series(1, 2)",
+	"SELECT tokenbill.set_low_balance('ann', 5), tokenbill.set_credential_expiry('key', '2026-01-11 12:00:00+00'), tokenbill.set_alert_rule('account_low', severity => 'critical')",
+	"SELECT tokenbill.add_alert_webhook('ops', 'https://ops.example/', 'ops key')",
+	'SELECT tokenbill.evaluate_alerts()',
 	"SELECT tokenbill.map_tenant('tb_tenant', 'ann')",
 	"SELECT tokenbill.map_tenant('Odd \"tenant', 'bob')",);
 my $number = 0;
@@ -70,7 +73,7 @@ $client->close;
 $server->sound('before the dump');
 
 # Everything there is, in an order of its own
-my @tables = qw(account ledger month_closing month_total hold credit burn_order price catalog_model recharge_order charge_refund issued_token tenant provider provider_balance provider_balance_history breaker);
+my @tables = qw(account ledger month_closing month_total hold credit burn_order price catalog_model recharge_order charge_refund issued_token tenant provider provider_balance provider_balance_history breaker alert alert_rule alert_evaluation account_low_balance credential_expiry alert_webhook alert_delivery);
 my $contents = join(" UNION ALL ", map { "SELECT '$_', x::text FROM tokenbill.$_ x" } @tables);
 $contents = "SELECT * FROM ($contents) c ORDER BY 1, 2";
 my $objects = <<'SQL';
