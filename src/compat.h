@@ -68,4 +68,9 @@
 #define tb_wait_event(name) PG_WAIT_EXTENSION
 #endif
 
+/* PostgreSQL 18 says before a function that it does not return, not behind. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 #endif							/* TOKENBILL_COMPAT_H */

@@ -4,7 +4,7 @@
 #include "step.h"
 
 extern void tb_worker_init(void);
-extern void tb_worker_leave(ExtensionState state) pg_attribute_noreturn();
+pg_noreturn extern void tb_worker_leave(ExtensionState state);
 extern void tb_worker_says(const char *message);
 
 #endif							/* TOKENBILL_WORKER_H */
