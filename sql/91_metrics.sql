@@ -111,6 +111,27 @@ FROM (
 	) g (name, value, type, help)
 	WHERE g.value IS NOT NULL
 	UNION ALL
+	SELECT 'tokenbill_alerts_raised', pg_catalog.jsonb_build_object('kind', a.kind, 'severity', a.severity), pg_catalog.count(*)::pg_catalog.numeric, 'gauge',
+		'Alerts that are raised, by kind and severity'
+	FROM tokenbill.alerts a WHERE a.state OPERATOR(pg_catalog.=) 'raised' GROUP BY a.kind, a.severity
+	UNION ALL
+	SELECT g.name, '{}', g.value, 'gauge', g.help
+	FROM (
+		SELECT pg_catalog.count(*) AS n, COALESCE(EXTRACT(epoch FROM pg_catalog.max(c.now OPERATOR(pg_catalog.-) d.created_at)), 0) AS oldest
+		FROM (SELECT tokenbill.clock() AS now OFFSET 0) c
+		CROSS JOIN tokenbill.alert_deliveries d
+		WHERE d.state OPERATOR(pg_catalog.=) 'pending'
+	) w
+	CROSS JOIN LATERAL (VALUES
+		('tokenbill_webhooks_pending', w.n::pg_catalog.numeric, 'Webhook deliveries that wait to be sent'),
+		('tokenbill_webhook_oldest_age_seconds', w.oldest, 'Age of the oldest of them')
+	) g (name, value, help)
+	WHERE tokenbill.visible('')
+	UNION ALL
+	SELECT 'tokenbill_credential_expires_in_seconds', pg_catalog.jsonb_build_object('credential', e.credential), EXTRACT(epoch FROM e.expires_in), 'gauge',
+		'Time until the credential expires, negative if it has'
+	FROM tokenbill.credential_expiries e
+	UNION ALL
 	SELECT g.name, '{}', g.value, 'gauge', g.help
 	FROM tokenbill.worker_status w
 	CROSS JOIN LATERAL (VALUES

@@ -262,6 +262,7 @@ look_for_mine(void)
 {
 	Oid			dropped = InvalidOid;
 
+	Assert(OidIsValid(MyDatabaseId));
 	looked = true;
 	LWLockAcquire(shared->lock, LW_SHARED);
 	mine = find_place(MyDatabaseId);

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(45);
+SELECT plan(50);
 SET LOCAL tokenbill.clock = '2026-03-02 00:30:00+00';
 
 -- One value, of the metric with these labels
@@ -81,6 +81,18 @@ SELECT is(pg_temp.of('tokenbill_breaker_failures', '{"kind": "provider", "target
 SELECT tokenbill.record_worker_error('md', t, 'XX000', 'broken') FROM unnest('{a,a,b}'::text[]) t \g /dev/null
 SELECT is(pg_temp.of('tokenbill_worker_errors', '{"duty": "md"}'), 3.0, 'errors of the worker, each time');
 
+-- Alerts, webhooks and credentials
+SELECT coalesce(pg_temp.of('tokenbill_alerts_raised', '{"kind": "account_low", "severity": "info"}'), 0) AS raised, pg_temp.of('tokenbill_webhooks_pending') AS pending \gset
+SELECT tokenbill.add_alert_webhook('mt', 'https://mt.example.com/'), tokenbill.set_low_balance('mb', 100), tokenbill.evaluate_alerts() \g /dev/null
+SELECT is(pg_temp.of('tokenbill_alerts_raised', '{"kind": "account_low", "severity": "info"}'), :raised + 1.0, 'an alert that is raised');
+SELECT is(pg_temp.of('tokenbill_webhooks_pending') > :pending, true, 'what is to be delivered of it');
+SET LOCAL tokenbill.clock = '2026-03-02 00:44:00+00';
+SELECT is(pg_temp.of('tokenbill_webhook_oldest_age_seconds') >= 120, true, 'and how long it has been');
+SELECT tokenbill.set_low_balance('mb', NULL), tokenbill.evaluate_alerts() \g /dev/null
+SELECT is(coalesce(pg_temp.of('tokenbill_alerts_raised', '{"kind": "account_low", "severity": "info"}'), 0), :raised + 0.0, 'a cleared one is not raised');
+SELECT tokenbill.set_credential_expiry('mt', '2026-03-02 01:44:00+00') \g /dev/null
+SELECT is(pg_temp.of('tokenbill_credential_expires_in_seconds', '{"credential": "mt"}'), 3600.0, 'when a credential expires');
+
 -- As Prometheus has them
 SELECT is_empty($$SELECT * FROM tokenbill.metrics WHERE name !~ '^tokenbill_[a-z0-9_]+$' OR type NOT IN ('gauge', 'counter', 'histogram') OR help = '' OR value IS NULL OR jsonb_typeof(labels) <> 'object'$$,
 	'names, types and values are such as Prometheus takes');
@@ -104,7 +116,7 @@ FROM string_to_table(tokenbill.metrics_text(), E'\n') line WHERE line ~ 'stale.*
 -- A tenant's own
 SELECT (pg_temp.error_of('CREATE ROLE mt_tenant LOGIN IN ROLE tokenbill_reader')).sqlstate \g /dev/null
 SELECT tokenbill.map_tenant('mt_tenant', 'mb') \g /dev/null
-SELECT is(pg_temp.rows_as($$SELECT DISTINCT line FROM string_to_table(tokenbill.metrics_text(), E'\n') line WHERE line ~ 'customer_balance\{|provider|refusals|breaker|worker'$$, 'mt_tenant'),
+SELECT is(pg_temp.rows_as($$SELECT DISTINCT line FROM string_to_table(tokenbill.metrics_text(), E'\n') line WHERE line ~ 'customer_balance\{|provider|refusals|breaker|worker|webhook|credential|alert'$$, 'mt_tenant'),
 	'[{"line": "tokenbill_customer_balance{currency=\"MTC\"} -3.5"}]', 'a tenant sees its own');
 SELECT * FROM finish();
 ROLLBACK;

@@ -39,6 +39,8 @@ $direct->rows($_) foreach (
 $direct->rows('SELECT tokenbill.add_provider($1, $2, low_balance => 20)', $provider, 'manual');
 $direct->rows("SELECT tokenbill.record_provider_balance(\$1, 110.25, checked_at => tokenbill.clock() - interval '1 hour')", $provider);
 $direct->rows('SELECT tokenbill.record_provider_balance($1, 100.25)', $provider);
+$direct->rows("SELECT tokenbill.set_credential_expiry('deepseek', tokenbill.clock() + interval '1 hour')");
+$direct->rows('SELECT tokenbill.evaluate_alerts()');
 $direct->rows("SELECT tokenbill.record_worker_error('check', 'novita', 'XX000', 'it broke')");
 is($direct->sqlstate("SELECT tokenbill.charge_amount('ann', 100, 'call-2')"), 'PT402', 'something is refused');
 
