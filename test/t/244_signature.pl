@@ -195,4 +195,13 @@ isnt(sign(%good, auth => 'volcengine', url => 'https://a.example:8443/'), sign(%
 isnt(sign(%good, auth => 'hmac_sha256', body => 'a'), sign(%good, auth => 'hmac_sha256', body => 'b'), 'a webhook signature depends on the body');
 isnt(sign(%good, auth => 'hmac_sha256', now => 1), sign(%good, auth => 'hmac_sha256', now => 2), 'and on the time');
 
+# what docs/secrets.md tells receivers of webhooks to do
+my $page = PostgreSQL::Test::Utils::slurp_file("$top/docs/secrets.md");
+my ($receiver) = $page =~ /```python\n(.*?)```/s;
+my ($header) = sign(auth => 'hmac_sha256', url => 'https://a.example/', secret => 'whsec', body => '{"a": 1}', now => 1000) =~ /^Tokenbill-Signature: (.*)$/;
+PostgreSQL::Test::Utils::append_to_file("$dir/receiver.py", "import hashlib, hmac\n$receiver\n"
+	  . qq(print([genuine('$header', body, secret, now) for body, secret, now in [(b'{"a": 1}', b'whsec', 1300), (b'{"a": 1}', b'whsec', 1301), (b'{"a":1}', b'whsec', 1000), (b'{"a": 1}', b'other', 1000)]])));
+my ($verdict, $trouble) = run_command([ 'python3', "$dir/receiver.py" ]);
+is($verdict, '[True, False, False, False]', 'the documented receiver takes what is signed, and nothing that is old, changed or of another') or diag($trouble);
+
 done_testing();
