@@ -372,6 +372,7 @@ CREATE FUNCTION tokenbill.tell_alert(id bigint, state text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET timezone = 'UTC'
+SET plan_cache_mode = 'force_custom_plan'
 AS $function$
 #variable_conflict use_column
 DECLARE
@@ -396,15 +397,22 @@ END
 $function$;
 COMMENT ON FUNCTION tokenbill.tell_alert(bigint, text) IS 'Internal: tells what became of an alert, by NOTIFY and to the webhooks';
 
+/*
+ * At most a thousand at a time: thousands of accounts may fall low together, and
+ * no transaction of the worker's is to be long.  The rest is due at once.  Plans
+ * are made anew, for the table may be empty at the first and not at the last.
+ */
 CREATE FUNCTION tokenbill.evaluate_alerts() RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = 'force_custom_plan'
 AS $function$
 #variable_conflict use_column
 DECLARE
 	c record;
 	now timestamptz := tokenbill.clock();
 	found_id bigint;
+	seen bigint := 0;
 	changed bigint := 0;
 BEGIN
 	PERFORM tokenbill.check_no_tenant('session');
@@ -424,8 +432,9 @@ BEGIN
 			OR w.raises AND a.told = 'cleared' AND a.quiet_until <= now
 			OR w.kind IS NOT NULL AND a.gone_since IS NOT NULL
 			OR w.kind IS NULL AND (a.gone_since IS NULL OR a.gone_since <= now - r.clear_after)
-		ORDER BY 1, 2, 3
+		ORDER BY 1, 2, 3 LIMIT 1000
 	LOOP
+		seen := seen + 1;
 		IF c.gone AND coalesce(c.gone_since, now) > now - c.clear_after THEN
 			UPDATE tokenbill.alert x SET gone_since = now WHERE x.id = c.id;
 		ELSIF c.gone THEN
@@ -456,11 +465,14 @@ BEGIN
 			changed := changed + 1;
 		END IF;
 	END LOOP;
+	IF seen = 1000 THEN
+		UPDATE tokenbill.alert_evaluation e SET evaluated_at = now - interval '1 minute';
+	END IF;
 	RETURN changed;
 END
 $function$;
 COMMENT ON FUNCTION tokenbill.evaluate_alerts() IS
-'Looks what is wrong, raises and clears alerts, and tells it; returns how many changed their state. The worker calls it. Errors: 42501 a tenant';
+'Looks what is wrong, raises and clears alerts, at most a thousand, and tells it; returns how many changed their state. The worker calls it. Errors: 42501 a tenant';
 
 /*
  * When to look again: each minute while there is something that may become low,

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(143);
+SELECT plan(149);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 
 -- All alerts that there are, in a line; told: what was told, last state in capitals
@@ -278,6 +278,20 @@ SELECT is(tokenbill.expire_alerts(), 1::bigint, 'now they are');
 SELECT pg_temp.at('2028-06-23 00:16:01+00') \g /dev/null
 SELECT is(tokenbill.expire_alerts(), 0::bigint, 'what is raised is kept');
 SELECT is(pg_temp.say(), 'account_low ann raised 1 1 RAISED', 'for as long as it takes');
+
+-- Many at once: a thousand at a time
+SELECT tokenbill.set_low_balance('ann', NULL), tokenbill.evaluate_alerts() \g /dev/null
+SELECT tokenbill.create_account('many ' || n), tokenbill.set_low_balance('many ' || n, 0) FROM generate_series(1, 1500) n \g /dev/null
+SELECT is(tokenbill.evaluate_alerts(), 1000::bigint, 'a thousand');
+SELECT is(tokenbill.next_alert_due(), tokenbill.clock(), 'the rest is due');
+SELECT is(tokenbill.evaluate_alerts(), 500::bigint, 'and raised');
+SELECT is(tokenbill.next_alert_due(), tokenbill.clock() + interval '1 minute', 'then there is time');
+SELECT is(count(*), 1500::bigint, 'each once') FROM tokenbill.alerts WHERE state = 'raised' AND subject LIKE 'many %';
+SELECT tokenbill.set_low_balance('many ' || n, NULL) FROM generate_series(1, 1500) n \g /dev/null
+SELECT is(tokenbill.evaluate_alerts(), 1000::bigint, 'cleared alike');
+SELECT tokenbill.evaluate_alerts(), tokenbill.set_low_balance('ann', 20) \g /dev/null
+SELECT tokenbill.evaluate_alerts() \g /dev/null
+DELETE FROM tokenbill.alert WHERE state = 'cleared';
 
 -- Tenants see their own
 CREATE ROLE al_tenant LOGIN IN ROLE tokenbill_admin;
