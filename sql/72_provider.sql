@@ -2,7 +2,8 @@
  * Providers: the upstream accounts that the calls are bought from, and what
  * each of them still holds.
  *
- * Balances come as reports.  A report that failed changes no balance: the last
+ * Balances come as reports, of somebody or of a check (sql/76_check.sql).  A
+ * report that failed changes no balance: the last
  * good one stays, with its time and with the reason why there is no newer one.
  * What was never told is null and not zero.
  *
@@ -19,18 +20,31 @@ CREATE TABLE tokenbill.provider (
 	enabled boolean NOT NULL DEFAULT true,
 	keep_history interval NOT NULL,
 	created_at timestamptz NOT NULL,
-	updated_at timestamptz NOT NULL
+	updated_at timestamptz NOT NULL,
+	base_url text,
+	secret text COLLATE "C",
+	params jsonb NOT NULL DEFAULT '{}',
+	opening_balance numeric,
+	opening_at timestamptz,
+	calls_per_minute integer NOT NULL DEFAULT 60,
+	CHECK ((opening_balance IS NULL) = (opening_at IS NULL))
 );
 COMMENT ON TABLE tokenbill.provider IS 'Upstream accounts whose balances are watched, and how';
 COMMENT ON COLUMN tokenbill.provider.provider IS 'Name, chosen by whoever added it';
 COMMENT ON COLUMN tokenbill.provider.preset IS 'Where its balance comes from; manual: somebody else reports it';
 COMMENT ON COLUMN tokenbill.provider.currency IS 'Currency of reports that name none';
-COMMENT ON COLUMN tokenbill.provider.check_every IS 'How often a report is expected; three times that without one is stale';
+COMMENT ON COLUMN tokenbill.provider.check_every IS 'How often it is asked, or a report is expected; three times that without one is stale';
 COMMENT ON COLUMN tokenbill.provider.low_balance IS 'A balance at or below it is low, in each currency; null: none is';
 COMMENT ON COLUMN tokenbill.provider.enabled IS 'Whether it is watched: no status, no staleness and no gauges if not';
 COMMENT ON COLUMN tokenbill.provider.keep_history IS 'How long its reports are kept';
 COMMENT ON COLUMN tokenbill.provider.created_at IS 'When it was added';
 COMMENT ON COLUMN tokenbill.provider.updated_at IS 'When its settings last changed';
+COMMENT ON COLUMN tokenbill.provider.base_url IS 'Where it is, in place of the preset''s; null: where the preset says';
+COMMENT ON COLUMN tokenbill.provider.secret IS 'Name of the secret it is asked with; null: it needs none';
+COMMENT ON COLUMN tokenbill.provider.params IS 'What the preset''s requests have in places of their own, such as the name of a team';
+COMMENT ON COLUMN tokenbill.provider.opening_balance IS 'What it held at opening_at, if its balance is that less what has been used since';
+COMMENT ON COLUMN tokenbill.provider.opening_at IS 'From when on what was used is subtracted';
+COMMENT ON COLUMN tokenbill.provider.calls_per_minute IS 'At most so many requests in a minute, of all its checks and retries';
 SELECT pg_catalog.pg_extension_config_dump('tokenbill.provider', '');
 
 CREATE TABLE tokenbill.provider_balance (
@@ -44,14 +58,14 @@ CREATE TABLE tokenbill.provider_balance (
 	failures integer NOT NULL DEFAULT 0,
 	updated_at timestamptz NOT NULL,
 	PRIMARY KEY (provider, currency),
-	CHECK ((balance IS NULL) = (checked_at IS NULL)),
+	CHECK (balance IS NULL OR checked_at IS NOT NULL),
 	CHECK ((error IS NULL) = (failures = 0))
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE tokenbill.provider_balance IS 'What a provider holds in a currency: the newest good report, and the failed ones after it';
 COMMENT ON COLUMN tokenbill.provider_balance.provider IS 'Name of the provider';
 COMMENT ON COLUMN tokenbill.provider_balance.currency IS 'Currency of the balance';
-COMMENT ON COLUMN tokenbill.provider_balance.balance IS 'The newest good balance; null: there was none';
-COMMENT ON COLUMN tokenbill.provider_balance.checked_at IS 'What moment it is from';
+COMMENT ON COLUMN tokenbill.provider_balance.balance IS 'The newest good balance; null: there was none, or, with checked_at, there is no limit';
+COMMENT ON COLUMN tokenbill.provider_balance.checked_at IS 'What moment it is from; null: there was none';
 COMMENT ON COLUMN tokenbill.provider_balance.error IS 'Why the newest report has no balance; null: it has one';
 COMMENT ON COLUMN tokenbill.provider_balance.error_since IS 'First failed report after the newest good one';
 COMMENT ON COLUMN tokenbill.provider_balance.error_at IS 'Newest failed report';
@@ -75,15 +89,15 @@ CREATE TABLE tokenbill.provider_balance_history (
 	burn_seconds numeric,
 	created_at timestamptz NOT NULL,
 	PRIMARY KEY (provider, currency, checked_at),
-	CHECK ((balance IS NULL) = (error IS NOT NULL)),
+	CHECK (balance IS NULL OR error IS NULL),
 	CHECK ((balance IS NULL) = (burned IS NULL) AND (burned IS NULL) = (burn_seconds IS NULL))
 );
 COMMENT ON TABLE tokenbill.provider_balance_history IS 'Every report of a provider''s balance, good and failed, for as long as keep_history says';
 COMMENT ON COLUMN tokenbill.provider_balance_history.provider IS 'Name of the provider';
 COMMENT ON COLUMN tokenbill.provider_balance_history.currency IS 'Currency of the balance';
 COMMENT ON COLUMN tokenbill.provider_balance_history.checked_at IS 'What moment the report is from';
-COMMENT ON COLUMN tokenbill.provider_balance_history.balance IS 'The balance then; null: the report failed';
-COMMENT ON COLUMN tokenbill.provider_balance_history.error IS 'Why it failed';
+COMMENT ON COLUMN tokenbill.provider_balance_history.balance IS 'The balance then; null: the report failed, or, without error, there was no limit';
+COMMENT ON COLUMN tokenbill.provider_balance_history.error IS 'Why it failed; null: it did not';
 COMMENT ON COLUMN tokenbill.provider_balance_history.burned IS 'Sum of all falls of the balance so far';
 COMMENT ON COLUMN tokenbill.provider_balance_history.burn_seconds IS 'Seconds so far in which it did not rise';
 COMMENT ON COLUMN tokenbill.provider_balance_history.created_at IS 'When the report came in';
@@ -149,71 +163,195 @@ END
 $function$;
 COMMENT ON FUNCTION tokenbill.check_span(text, interval, interval, interval) IS 'Internal: returns value, or raises 22004 (null), 22023 (shorter or longer than allowed)';
 
+/*
+ * Does what is said of a provider fit together with its preset?  Both functions
+ * that change one ask here, with the row as it will be.
+ */
+CREATE FUNCTION tokenbill.check_provider_fits(watched tokenbill.provider) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+	kind tokenbill.provider_presets;
+	name text := watched.preset;
+	unused text;
+	missing text;
+BEGIN
+	SELECT p.* INTO kind FROM tokenbill.provider_presets p WHERE p.preset = watched.preset;
+	unused := CASE
+		WHEN watched.base_url IS NOT NULL AND kind.source IN ('manual', 'ledger') THEN 'base_url'
+		WHEN watched.secret IS NOT NULL AND NOT kind.needs_secret THEN 'secret'
+		WHEN watched.opening_balance IS NOT NULL AND kind.source NOT IN ('derived', 'ledger') THEN 'opening_balance' END;
+	IF unused IS NOT NULL THEN
+		PERFORM tokenbill.refuse('22023', format('a provider of preset %s has no %s', name, unused), jsonb_build_object('argument', unused),
+			CASE WHEN kind.source = 'manual' THEN 'Leave it out: whoever reports the balance knows where to ask, and with which secret.'
+				ELSE 'Leave it out.' END);
+	END IF;
+	IF kind.source IN ('asked', 'derived') AND kind.requests = '[]' THEN
+		PERFORM tokenbill.refuse('22023', format('preset %s has no request', name), '{"argument": "preset"}',
+			'Add one with tokenbill.add_preset_request() first.');
+	END IF;
+	missing := CASE
+		WHEN kind.source IN ('asked', 'derived') AND coalesce(watched.base_url, kind.base_url) IS NULL THEN 'base_url'
+		WHEN watched.secret IS NULL AND kind.needs_secret THEN 'secret'
+		WHEN watched.opening_balance IS NULL AND kind.source IN ('derived', 'ledger') THEN 'opening_balance' END;
+	IF missing IS NOT NULL THEN
+		PERFORM tokenbill.refuse('22023', format('a provider of preset %s needs %s', name, missing), jsonb_build_object('argument', missing),
+			CASE missing WHEN 'base_url' THEN 'Pass where it is, such as https://gateway.example.com.'
+				WHEN 'secret' THEN 'Pass the key as secret, or the name of a stored one as secret_name.'
+				ELSE 'Pass what it held at opening_at.' END);
+	END IF;
+	IF kind.source = 'derived' AND watched.opening_at <> date_trunc('day', watched.opening_at, 'UTC') THEN
+		PERFORM tokenbill.refuse('22023', 'opening_at must be the beginning of a day, UTC', '{"argument": "opening_at"}',
+			'Vendors tell costs by days: pass what was left when the day began.');
+	END IF;
+
+	IF jsonb_typeof(watched.params) <> 'object' THEN
+		PERFORM tokenbill.refuse('22023', 'params must be a JSON object', '{"argument": "params"}', 'Write {"name": "value"}.');
+	END IF;
+	IF kind.source = 'ledger' THEN
+		IF jsonb_typeof(watched.params -> 'services') IS DISTINCT FROM 'array' OR (watched.params -> 'services') = '[]'
+		   OR EXISTS (SELECT FROM jsonb_array_elements(watched.params -> 'services') e WHERE jsonb_typeof(e) <> 'string') THEN
+			PERFORM tokenbill.refuse('22023', 'params must name the services', '{"argument": "params", "param": "services"}',
+				'Write {"services": ["gpt-5", "o*"]}: those whose cost is paid from this account; a * at the end stands for anything.');
+		END IF;
+	END IF;
+	SELECT k.name INTO missing FROM unnest(kind.parameters) k (name) WHERE NOT watched.params ? k.name LIMIT 1;
+	IF FOUND THEN
+		PERFORM tokenbill.refuse('22023', format('params must have %s', missing), jsonb_build_object('argument', 'params', 'param', missing),
+			format('A provider of preset %s needs it: {"%s": "..."}.', name, missing));
+	END IF;
+	SELECT m.key INTO unused FROM jsonb_each(watched.params) m
+	WHERE NOT m.key = ANY (kind.parameters) OR (kind.source <> 'ledger' AND (jsonb_typeof(m.value) NOT IN ('string', 'number')
+		OR length(m.value #>> '{}') NOT BETWEEN 1 AND 255 OR m.value #>> '{}' ~ '[\u0001-\u001f\u007f{}]')) LIMIT 1;
+	IF FOUND THEN
+		PERFORM tokenbill.refuse('22023', 'params must have what the preset needs, as short texts, and nothing else',
+			jsonb_build_object('argument', 'params', 'known', kind.parameters), 'The view tokenbill.provider_presets has the parameters of a preset.');
+	END IF;
+END
+$function$;
+COMMENT ON FUNCTION tokenbill.check_provider_fits(tokenbill.provider) IS 'Internal: raises what does not fit between a provider and its preset (22023, PT404)';
+
+/* The checks of single arguments that add_provider() and set_provider() share; null is left alone. */
+CREATE FUNCTION tokenbill.check_provider_arguments(check_every interval, keep_history interval, low_balance numeric, currency text,
+	secret text, secret_name text, opening_balance numeric, opening_at timestamptz, calls_per_minute integer) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+	IF check_provider_arguments.check_every IS NOT NULL THEN
+		PERFORM tokenbill.check_span('check_every', check_provider_arguments.check_every, '1 second', '366 days');
+	END IF;
+	IF check_provider_arguments.keep_history IS NOT NULL THEN
+		PERFORM tokenbill.check_span('keep_history', check_provider_arguments.keep_history, '1 day', '3660 days');
+	END IF;
+	IF check_provider_arguments.low_balance IS NOT NULL THEN
+		PERFORM tokenbill.check_signed('low_balance', check_provider_arguments.low_balance);
+	END IF;
+	IF check_provider_arguments.currency IS NOT NULL THEN
+		PERFORM tokenbill.check_currency(check_provider_arguments.currency);
+	END IF;
+	IF check_provider_arguments.secret_name IS NOT NULL THEN
+		PERFORM tokenbill.check_text('secret_name', check_provider_arguments.secret_name, 255);
+		IF check_provider_arguments.secret IS NOT NULL THEN
+			PERFORM tokenbill.refuse('22023', 'secret and secret_name exclude each other', '{"argument": "secret_name"}',
+				'Pass the key itself as secret, or the name under which set_secret() stored it as secret_name.');
+		END IF;
+		IF NOT EXISTS (SELECT FROM tokenbill.secret s WHERE s.name = check_provider_arguments.secret_name) THEN
+			PERFORM tokenbill.refuse('PT404', format('secret "%s" does not exist', check_provider_arguments.secret_name),
+				jsonb_build_object('argument', 'secret_name', 'secret', check_provider_arguments.secret_name), 'Store it with tokenbill.set_secret() first.');
+		END IF;
+	END IF;
+	IF check_provider_arguments.opening_balance IS NOT NULL THEN
+		PERFORM tokenbill.check_signed('opening_balance', check_provider_arguments.opening_balance);
+	END IF;
+	IF check_provider_arguments.opening_at IS NOT NULL THEN
+		PERFORM tokenbill.check_time('opening_at', check_provider_arguments.opening_at);
+		IF check_provider_arguments.opening_at > tokenbill.clock() THEN
+			PERFORM tokenbill.refuse('22008', 'opening_at is in the future', '{"argument": "opening_at"}', 'Pass when the opening balance was there.');
+		END IF;
+	END IF;
+	IF check_provider_arguments.calls_per_minute NOT BETWEEN 1 AND 60000 THEN
+		PERFORM tokenbill.refuse('22023', 'calls_per_minute must be between 1 and 60000', '{"argument": "calls_per_minute"}', 'Pass a number of requests.');
+	END IF;
+END
+$function$;
+COMMENT ON FUNCTION tokenbill.check_provider_arguments(interval, interval, numeric, text, text, text, numeric, timestamptz, integer) IS
+'Internal: raises what is wrong with an argument of add_provider() or set_provider() by itself (22003, 22008, 22023, PT404)';
+
 CREATE FUNCTION tokenbill.add_provider(provider text, preset text, base_url text DEFAULT NULL, secret text DEFAULT NULL,
-	check_every interval DEFAULT '5 minutes', low_balance numeric DEFAULT NULL, currency text DEFAULT 'USD',
-	keep_history interval DEFAULT '90 days')
+	check_every interval DEFAULT '5 minutes', low_balance numeric DEFAULT NULL, currency text DEFAULT NULL,
+	keep_history interval DEFAULT '90 days', secret_name text DEFAULT NULL, params jsonb DEFAULT '{}',
+	opening_balance numeric DEFAULT NULL, opening_at timestamptz DEFAULT NULL, calls_per_minute integer DEFAULT 60)
 RETURNS tokenbill.provider
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $function$
 #variable_conflict use_column
 DECLARE
+	kind tokenbill.provider_preset;
 	made tokenbill.provider;
-	unused text := CASE WHEN add_provider.base_url IS NOT NULL THEN 'base_url' WHEN add_provider.secret IS NOT NULL THEN 'secret' END;
+	missing text := CASE WHEN add_provider.check_every IS NULL THEN 'check_every' WHEN add_provider.keep_history IS NULL THEN 'keep_history'
+		WHEN add_provider.params IS NULL THEN 'params' WHEN add_provider.calls_per_minute IS NULL THEN 'calls_per_minute' END;
 BEGIN
+	IF add_provider.secret IS NOT NULL THEN
+		PERFORM tokenbill.hide_statement();
+	END IF;
 	PERFORM tokenbill.check_provider(add_provider.provider);
 	PERFORM tokenbill.check_text('preset', add_provider.preset, 64);
-	IF add_provider.preset <> 'manual' THEN
-		PERFORM tokenbill.refuse('0A000', 'tokenbill asks no provider for its balance', '{"argument": "preset"}',
-			'Use preset manual, and report balances with tokenbill.record_provider_balance().');
+	kind := tokenbill.find_preset(add_provider.preset);
+	IF missing IS NOT NULL THEN
+		PERFORM tokenbill.refuse('22004', format('%s must not be null', missing), jsonb_build_object('argument', missing), 'Leave it out for its default.');
 	END IF;
-	IF unused IS NOT NULL THEN
-		PERFORM tokenbill.refuse('22023', format('a provider of preset manual has no %s', unused), jsonb_build_object('argument', unused),
-			'Leave it out: whoever reports the balance knows where to ask, and with which secret.');
+	PERFORM tokenbill.check_provider_arguments(add_provider.check_every, add_provider.keep_history, add_provider.low_balance, add_provider.currency,
+		add_provider.secret, add_provider.secret_name, add_provider.opening_balance, add_provider.opening_at, add_provider.calls_per_minute);
+	made := ROW(add_provider.provider, add_provider.preset, coalesce(add_provider.currency, kind.currency), add_provider.check_every,
+		add_provider.low_balance, true, add_provider.keep_history, tokenbill.clock(), tokenbill.clock(),
+		CASE WHEN add_provider.base_url IS NOT NULL THEN tokenbill.check_base_url(add_provider.base_url) END,
+		CASE WHEN add_provider.secret IS NOT NULL THEN 'provider:' || add_provider.provider ELSE add_provider.secret_name END,
+		add_provider.params, add_provider.opening_balance,
+		CASE WHEN add_provider.opening_balance IS NOT NULL THEN coalesce(add_provider.opening_at,
+			CASE kind.source WHEN 'ledger' THEN tokenbill.clock() ELSE date_trunc('day', tokenbill.clock(), 'UTC') END) END,
+		add_provider.calls_per_minute);
+	IF add_provider.opening_at IS NOT NULL AND add_provider.opening_balance IS NULL THEN
+		PERFORM tokenbill.refuse('22023', 'opening_at needs an opening_balance', '{"argument": "opening_at"}', 'Pass what it held then.');
 	END IF;
-	PERFORM tokenbill.check_span('check_every', add_provider.check_every, '1 second', '366 days');
-	PERFORM tokenbill.check_span('keep_history', add_provider.keep_history, '1 day', '3660 days');
-	IF add_provider.low_balance IS NOT NULL THEN
-		PERFORM tokenbill.check_signed('low_balance', add_provider.low_balance);
-	END IF;
-	PERFORM tokenbill.check_currency(add_provider.currency);
-	INSERT INTO tokenbill.provider AS p (provider, preset, currency, check_every, low_balance, keep_history, created_at, updated_at)
-	VALUES (add_provider.provider, add_provider.preset, add_provider.currency, add_provider.check_every, add_provider.low_balance,
-			add_provider.keep_history, tokenbill.clock(), tokenbill.clock())
-	ON CONFLICT (provider) DO NOTHING
-	RETURNING p.* INTO made;
+	PERFORM tokenbill.check_provider_fits(made);
+	INSERT INTO tokenbill.provider AS p SELECT made.*
+	ON CONFLICT (provider) DO NOTHING;
 	IF NOT FOUND THEN
 		PERFORM tokenbill.refuse('PT409', format('provider "%s" exists already', add_provider.provider),
 			jsonb_build_object('provider', add_provider.provider), 'Change it with tokenbill.set_provider(), or choose another name.');
 	END IF;
+	IF add_provider.secret IS NOT NULL THEN
+		PERFORM tokenbill.set_secret(made.secret, add_provider.secret);
+	END IF;
+	PERFORM tokenbill.schedule_check(made);
 	RETURN made;
 END
 $function$;
-COMMENT ON FUNCTION tokenbill.add_provider(text, text, text, text, interval, numeric, text, interval) IS
-'Adds an upstream account whose balance is watched and returns its row; preset manual: somebody else reports the balance. Errors: PT409 exists, 0A000 another preset, 22xxx';
+COMMENT ON FUNCTION tokenbill.add_provider(text, text, text, text, interval, numeric, text, interval, text, jsonb, numeric, timestamptz, integer) IS
+'Adds an upstream account whose balance is watched, and returns its row; the worker asks it from now on, unless its preset is manual. Errors: PT404 preset, PT409 exists, 22xxx';
 
 CREATE FUNCTION tokenbill.set_provider(provider text, check_every interval DEFAULT NULL, low_balance numeric DEFAULT NULL,
-	enabled boolean DEFAULT NULL, currency text DEFAULT NULL, keep_history interval DEFAULT NULL, never_low boolean DEFAULT false)
+	enabled boolean DEFAULT NULL, currency text DEFAULT NULL, keep_history interval DEFAULT NULL, never_low boolean DEFAULT false,
+	base_url text DEFAULT NULL, secret_name text DEFAULT NULL, params jsonb DEFAULT NULL,
+	opening_balance numeric DEFAULT NULL, opening_at timestamptz DEFAULT NULL, calls_per_minute integer DEFAULT NULL)
 RETURNS tokenbill.provider
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $function$
 #variable_conflict use_column
 DECLARE
+	was tokenbill.provider;
 	changed tokenbill.provider;
+	url text;
 BEGIN
 	PERFORM tokenbill.check_provider(set_provider.provider);
-	IF set_provider.check_every IS NOT NULL THEN
-		PERFORM tokenbill.check_span('check_every', set_provider.check_every, '1 second', '366 days');
-	END IF;
-	IF set_provider.keep_history IS NOT NULL THEN
-		PERFORM tokenbill.check_span('keep_history', set_provider.keep_history, '1 day', '3660 days');
-	END IF;
-	IF set_provider.low_balance IS NOT NULL THEN
-		PERFORM tokenbill.check_signed('low_balance', set_provider.low_balance);
-	END IF;
-	IF set_provider.currency IS NOT NULL THEN
-		PERFORM tokenbill.check_currency(set_provider.currency);
+	PERFORM tokenbill.check_provider_arguments(set_provider.check_every, set_provider.keep_history, set_provider.low_balance, set_provider.currency,
+		NULL, set_provider.secret_name, set_provider.opening_balance, set_provider.opening_at, set_provider.calls_per_minute);
+	IF set_provider.base_url IS NOT NULL THEN
+		url := tokenbill.check_base_url(set_provider.base_url);
 	END IF;
 	IF set_provider.never_low IS NULL THEN
 		PERFORM tokenbill.refuse('22004', 'never_low must not be null', '{"argument": "never_low"}', 'Pass true or false.');
@@ -222,23 +360,42 @@ BEGIN
 		PERFORM tokenbill.refuse('22023', 'never_low and low_balance exclude each other', '{"argument": "never_low"}',
 			'Pass low_balance to set what is low, or never_low => true to say that nothing is.');
 	END IF;
+	SELECT p.* INTO was FROM tokenbill.provider p WHERE p.provider = set_provider.provider FOR NO KEY UPDATE;
+	IF NOT FOUND THEN
+		PERFORM tokenbill.refuse_provider(set_provider.provider);
+	END IF;
+	IF (set_provider.opening_balance IS NULL) <> (set_provider.opening_at IS NULL) THEN
+		PERFORM tokenbill.refuse('22023', 'opening_balance and opening_at go together',
+			jsonb_build_object('argument', CASE WHEN set_provider.opening_balance IS NULL THEN 'opening_balance' ELSE 'opening_at' END),
+			'Pass what it held, and when.');
+	END IF;
 	UPDATE tokenbill.provider p
 	SET check_every = coalesce(set_provider.check_every, p.check_every),
 		low_balance = CASE WHEN NOT set_provider.never_low THEN coalesce(set_provider.low_balance, p.low_balance) END,
 		enabled = coalesce(set_provider.enabled, p.enabled),
 		currency = coalesce(set_provider.currency, p.currency),
 		keep_history = coalesce(set_provider.keep_history, p.keep_history),
+		base_url = coalesce(url, p.base_url),
+		secret = coalesce(set_provider.secret_name, p.secret),
+		params = coalesce(set_provider.params, p.params),
+		opening_balance = coalesce(set_provider.opening_balance, p.opening_balance),
+		opening_at = coalesce(set_provider.opening_at, p.opening_at),
+		calls_per_minute = coalesce(set_provider.calls_per_minute, p.calls_per_minute),
 		updated_at = tokenbill.clock()
 	WHERE p.provider = set_provider.provider
 	RETURNING p.* INTO changed;
-	IF NOT FOUND THEN
-		PERFORM tokenbill.refuse_provider(set_provider.provider);
+	PERFORM tokenbill.check_provider_fits(changed);
+	PERFORM tokenbill.drop_secret(s.name) FROM tokenbill.secret s
+	WHERE s.name = was.secret AND s.name = 'provider:' || was.provider AND changed.secret <> was.secret;
+	IF (changed.check_every, changed.enabled, changed.currency, changed.base_url, changed.secret, changed.params, changed.opening_balance, changed.opening_at)
+		IS DISTINCT FROM (was.check_every, was.enabled, was.currency, was.base_url, was.secret, was.params, was.opening_balance, was.opening_at) THEN
+		PERFORM tokenbill.schedule_check(changed);
 	END IF;
 	RETURN changed;
 END
 $function$;
-COMMENT ON FUNCTION tokenbill.set_provider(text, interval, numeric, boolean, text, interval, boolean) IS
-'Changes how a provider is watched and returns its row; null leaves a setting as it is, never_low takes low_balance away. Errors: PT404, 22xxx';
+COMMENT ON FUNCTION tokenbill.set_provider(text, interval, numeric, boolean, text, interval, boolean, text, text, jsonb, numeric, timestamptz, integer) IS
+'Changes how a provider is watched and returns its row; null leaves a setting as it is, never_low takes low_balance away; a new key goes to set_secret(). Errors: PT404, 22xxx';
 
 CREATE FUNCTION tokenbill.drop_provider(provider text) RETURNS tokenbill.provider
 LANGUAGE plpgsql SECURITY DEFINER
@@ -261,14 +418,17 @@ BEGIN
 	END IF;
 	DELETE FROM tokenbill.provider_balance b WHERE b.provider = drop_provider.provider;
 	DELETE FROM tokenbill.provider_balance_history h WHERE h.provider = drop_provider.provider;
+	DELETE FROM tokenbill.provider_check c WHERE c.provider = drop_provider.provider;
+	PERFORM tokenbill.drop_secret(s.name) FROM tokenbill.secret s WHERE s.name = gone.secret AND s.name = 'provider:' || gone.provider;
 	RETURN gone;
 END
 $function$;
-COMMENT ON FUNCTION tokenbill.drop_provider(text) IS 'Drops a provider with its balances and their history, and returns the row it had. Errors: PT404, 25001 the transaction is not READ COMMITTED, 22xxx';
+COMMENT ON FUNCTION tokenbill.drop_provider(text) IS 'Drops a provider with its balances, their history and its own secret, and returns the row it had. Errors: PT404, 25001 the transaction is not READ COMMITTED, 22xxx';
 
 /*
  * One report of one currency.  The caller has locked the provider's row, so
- * that reports of it go one after the other.
+ * that reports of it go one after the other.  Neither a balance nor an error
+ * says that there is no limit.
  */
 CREATE FUNCTION tokenbill.put_provider_balance(watched tokenbill.provider, currency text, balance numeric, checked_at timestamptz, error text)
 RETURNS tokenbill.provider_balance
@@ -303,7 +463,7 @@ BEGIN
 
 	told := ROW(watched.provider, put_provider_balance.currency, put_provider_balance.checked_at, put_provider_balance.balance,
 		put_provider_balance.error, NULL, NULL, now);
-	IF told.error IS NULL THEN
+	IF told.balance IS NOT NULL THEN
 		SELECT h.* INTO before FROM tokenbill.provider_balance_history h
 		WHERE h.provider = told.provider AND h.currency = told.currency AND h.checked_at < told.checked_at AND h.balance IS NOT NULL
 		ORDER BY h.checked_at DESC LIMIT 1;

@@ -230,14 +230,19 @@ COMMENT ON COLUMN tokenbill.trial_balance.amount IS 'Credits positive, debits ne
 CREATE VIEW tokenbill.provider_balances WITH (security_barrier) AS
 SELECT p.provider, COALESCE(b.currency, p.currency) AS currency, b.balance, p.low_balance,
 	CASE WHEN NOT p.enabled THEN 'disabled'
-		WHEN b.balance IS NULL THEN 'unknown'
+		WHEN b.checked_at IS NULL THEN 'unknown'
 		WHEN b.balance OPERATOR(pg_catalog.<=) p.low_balance THEN 'low'
 		WHEN s.stale THEN 'stale'
+		WHEN b.balance IS NULL THEN 'unlimited'
 		ELSE 'ok' END AS status,
 	s.stale, b.error, b.checked_at, a.age, b.error_since, b.error_at, COALESCE(b.failures, 0) AS failures,
 	r.burn_per_hour, e.empty_at, CASE WHEN e.empty_at IS NOT NULL THEN GREATEST(e.empty_at OPERATOR(pg_catalog.-) a.now, '0') END AS empty_in,
-	p.preset, p.check_every, p.enabled
+	p.preset, p.check_every, p.enabled, k.source
 FROM tokenbill.provider p
+LEFT JOIN LATERAL (
+	SELECT t.source FROM tokenbill.provider_preset t WHERE t.preset OPERATOR(pg_catalog.=) p.preset
+	ORDER BY t.builtin USING OPERATOR(pg_catalog.<) LIMIT 1
+) k ON true
 LEFT JOIN tokenbill.provider_balance b ON b.provider OPERATOR(pg_catalog.=) p.provider
 CROSS JOIN LATERAL (
 	SELECT c.now, GREATEST(c.now OPERATOR(pg_catalog.-) COALESCE(b.checked_at, p.created_at), '0') AS age
@@ -276,9 +281,9 @@ WHERE tokenbill.visible('');
 COMMENT ON VIEW tokenbill.provider_balances IS 'What every provider still holds, a row a currency, and for how long; none for a tenant';
 COMMENT ON COLUMN tokenbill.provider_balances.provider IS 'Name of the provider';
 COMMENT ON COLUMN tokenbill.provider_balances.currency IS 'Currency of the balance';
-COMMENT ON COLUMN tokenbill.provider_balances.balance IS 'The newest good balance; null: there was none';
+COMMENT ON COLUMN tokenbill.provider_balances.balance IS 'The newest good balance; null: there was none, or there is no limit';
 COMMENT ON COLUMN tokenbill.provider_balances.low_balance IS 'A balance at or below it is low';
-COMMENT ON COLUMN tokenbill.provider_balances.status IS 'disabled, unknown (no balance yet), low, stale or ok: the first that is true';
+COMMENT ON COLUMN tokenbill.provider_balances.status IS 'disabled, unknown (no balance yet), low, stale, unlimited or ok: the first that is true';
 COMMENT ON COLUMN tokenbill.provider_balances.stale IS 'The newest report failed, or there was none for three times check_every';
 COMMENT ON COLUMN tokenbill.provider_balances.error IS 'Why the newest report failed; null: it did not';
 COMMENT ON COLUMN tokenbill.provider_balances.checked_at IS 'What moment the balance is from';
@@ -289,9 +294,10 @@ COMMENT ON COLUMN tokenbill.provider_balances.failures IS 'Failed reports after 
 COMMENT ON COLUMN tokenbill.provider_balances.burn_per_hour IS 'By how much the balance fell in an hour, over the last day or three checks, top-ups left out; null: too few reports';
 COMMENT ON COLUMN tokenbill.provider_balances.empty_at IS 'When nothing is left if it goes on like that; null: unknown, or further off than eleven years';
 COMMENT ON COLUMN tokenbill.provider_balances.empty_in IS 'Time until then';
-COMMENT ON COLUMN tokenbill.provider_balances.preset IS 'Where the balance comes from; manual: somebody reports it';
-COMMENT ON COLUMN tokenbill.provider_balances.check_every IS 'How often a report is expected';
+COMMENT ON COLUMN tokenbill.provider_balances.preset IS 'What kind of account it is; manual: somebody reports the balance';
+COMMENT ON COLUMN tokenbill.provider_balances.check_every IS 'How often it is asked, or a report is expected';
 COMMENT ON COLUMN tokenbill.provider_balances.enabled IS 'Whether it is watched';
+COMMENT ON COLUMN tokenbill.provider_balances.source IS 'asked: the provider told it; derived: an opening balance less the cost that it tells; ledger: less the cost in our own ledger; manual: somebody reported it';
 
 CREATE VIEW tokenbill.provider_history WITH (security_barrier) AS
 SELECT h.provider, h.currency, h.checked_at, h.balance, h.error, h.created_at
@@ -301,6 +307,6 @@ COMMENT ON VIEW tokenbill.provider_history IS 'Every report of a provider''s bal
 COMMENT ON COLUMN tokenbill.provider_history.provider IS 'Name of the provider';
 COMMENT ON COLUMN tokenbill.provider_history.currency IS 'Currency of the balance';
 COMMENT ON COLUMN tokenbill.provider_history.checked_at IS 'What moment the report is from';
-COMMENT ON COLUMN tokenbill.provider_history.balance IS 'The balance then; null: the report failed';
-COMMENT ON COLUMN tokenbill.provider_history.error IS 'Why it failed';
+COMMENT ON COLUMN tokenbill.provider_history.balance IS 'The balance then; null: the report failed, or, without error, there was no limit';
+COMMENT ON COLUMN tokenbill.provider_history.error IS 'Why it failed; null: it did not';
 COMMENT ON COLUMN tokenbill.provider_history.created_at IS 'When the report came in';

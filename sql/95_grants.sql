@@ -86,7 +86,7 @@ GRANT SELECT ON tokenbill.meter_functions TO tokenbill_billing, tokenbill_reader
 
 /* finance and monitoring: all views, and the proof */
 GRANT SELECT ON tokenbill.balances, tokenbill.statement, tokenbill.holds, tokenbill.credits, tokenbill.recharge_orders, tokenbill.prices,
-	tokenbill.burn_orders, tokenbill.usage_daily, tokenbill.trial_balance, tokenbill.provider_balances, tokenbill.provider_history, tokenbill.metrics, tokenbill.catalog_fields TO tokenbill_reader;
+	tokenbill.burn_orders, tokenbill.usage_daily, tokenbill.trial_balance, tokenbill.provider_balances, tokenbill.provider_history, tokenbill.provider_presets, tokenbill.provider_checks, tokenbill.metrics, tokenbill.catalog_fields TO tokenbill_reader;
 GRANT EXECUTE ON FUNCTION tokenbill.verify_ledger(text), tokenbill.balance_at(text, timestamptz), tokenbill.explain_burn(text, numeric, text) TO tokenbill_reader;
 GRANT SELECT ON tokenbill.worker_errors, tokenbill.worker_status TO tokenbill_reader;
 GRANT EXECUTE ON FUNCTION tokenbill.worker_state() TO tokenbill_reader;
@@ -109,9 +109,13 @@ GRANT EXECUTE ON FUNCTION
 	tokenbill.make_ledger_months(integer),
 	tokenbill.seal_ledger_month(date),
 	tokenbill.drop_ledger_month(date),
-	tokenbill.add_provider(text, text, text, text, interval, numeric, text, interval),
-	tokenbill.set_provider(text, interval, numeric, boolean, text, interval, boolean),
+	tokenbill.add_provider(text, text, text, text, interval, numeric, text, interval, text, jsonb, numeric, timestamptz, integer),
+	tokenbill.set_provider(text, interval, numeric, boolean, text, interval, boolean, text, text, jsonb, numeric, timestamptz, integer),
 	tokenbill.drop_provider(text),
+	tokenbill.check_provider_now(text),
+	tokenbill.add_preset(text, text, text, text, text, text),
+	tokenbill.add_preset_request(text, text, text, text, text, text, numeric, integer, text, text, text, text, text, jsonb, jsonb, text, text, text, text, text, text, numeric, numeric, jsonb, integer),
+	tokenbill.drop_preset(text),
 	tokenbill.expire_provider_history(text, integer),
 	tokenbill.set_secret(text, text),
 	tokenbill.drop_secret(text),

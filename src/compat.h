@@ -73,4 +73,20 @@
 #define pg_noreturn pg_attribute_noreturn()
 #endif
 
+/* PostgreSQL 16 lets what the JSON parser calls end the parsing. */
+#if PG_VERSION_NUM >= 160000
+#define TB_JSON_ACTION	JsonParseErrorType
+#define TB_JSON_GO_ON	return JSON_SUCCESS
+#else
+#define TB_JSON_ACTION	void
+#define TB_JSON_GO_ON	return
+#endif
+
+/* PostgreSQL 17 lets a lexer be made in the caller's memory. */
+#if PG_VERSION_NUM >= 170000
+#define tb_json_lexer(document) makeJsonLexContext(NULL, (document), true)
+#else
+#define tb_json_lexer(document) makeJsonLexContext((document), true)
+#endif
+
 #endif							/* TOKENBILL_COMPAT_H */

@@ -3,11 +3,11 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(1539);
+SELECT plan(1716);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('a'), tokenbill.recharge('a', 1000, 'B-1'), tokenbill.set_price('llm', 'input_tokens', 1, 1000000), tokenbill.set_price('llm', 'tokens', 1, 1000000),
 	tokenbill.set_price('llm', 'seconds', 1), tokenbill.charge_amount('a', 5, 'c'), tokenbill.hold('a', 5, 'h'), tokenbill.create_account('rich'),
-	tokenbill.add_provider('prov', 'manual'), tokenbill.add_alert_webhook('hook', 'https://example.org/'), tokenbill.set_secret('good', 'sk'), tokenbill.set_spend_limit('a', 1e9, 'day', name => 'good'), tokenbill.hold('a', 1, 'done'), tokenbill.capture('a', 'done', usage => '{"tokens": 1}', service => 'llm'), tokenbill.charge('a', 'llm', '{"tokens": 1}', 'done 2') \g /dev/null
+	tokenbill.add_provider('prov', 'manual'), tokenbill.add_preset('mine'), tokenbill.add_preset('spare'), tokenbill.add_preset_request('mine', '/balance', '$.balance', headers => '{}'), tokenbill.add_provider('asked', 'mine', 'https://example.com'), tokenbill.add_alert_webhook('hook', 'https://example.org/'), tokenbill.set_secret('good', 'sk'), tokenbill.set_spend_limit('a', 1e9, 'day', name => 'good'), tokenbill.hold('a', 1, 'done'), tokenbill.capture('a', 'done', usage => '{"tokens": 1}', service => 'llm'), tokenbill.charge('a', 'llm', '{"tokens": 1}', 'done 2') \g /dev/null
 
 -- Calls that would go through, argument by argument: what kind of value it takes.
 -- A ? after the kind: it may be null.
@@ -72,7 +72,16 @@ INSERT INTO argument VALUES
 	('make_ledger_month', 'at', 'time', '''2026-01-01'''), ('map_tenant', 'account', 'text', '''a'''), ('map_tenant', 'login', 'role', 'current_user'),
 	('set_secret', 'name', 'text', '''new'''), ('set_secret', 'value', 'secret', '''sk-1'''), ('drop_secret', 'name', 'text', '''good'''),
 	('add_provider', 'provider', 'text', '''new'''), ('add_provider', 'preset', 'text', '''manual'''), ('add_provider', 'check_every', 'ttl', '''1 min'''), ('add_provider', 'low_balance', 'signed?', '1'),
-	('add_provider', 'currency', 'text', '''USD'''), ('add_provider', 'keep_history', 'ttl', '''7 days'''),
+	('add_provider', 'currency', 'text?', '''USD'''), ('add_provider', 'keep_history', 'ttl', '''7 days'''),
+	('set_provider', 'base_url', 'text?', 'NULL'), ('set_provider', 'secret_name', 'text?', 'NULL'), ('set_provider', 'calls_per_minute', 'count?', '9'),
+	('add_preset', 'preset', 'text', '''new'''), ('add_preset', 'base_url', 'text?', '''https://example.com'''), ('add_preset', 'currency', 'text', '''USD'''), ('add_preset', 'source', 'word', '''asked'''),
+	('add_preset', 'docs', 'text?', '''x'''), ('add_preset_request', 'preset', 'text', '''mine'''), ('add_preset_request', 'path', 'text', '''/balance'''), ('add_preset_request', 'amount', 'word', '''$.balance'''),
+	('add_preset_request', 'rows', 'word', '''$'''), ('add_preset_request', 'currency', 'word?', '''$.currency'''), ('add_preset_request', 'subtrahend', 'word?', '''$.used'''), ('add_preset_request', 'addend', 'word?', '''$.nanos'''),
+	('add_preset_request', 'scale', 'amount', '0.01'), ('add_preset_request', 'addend_scale', 'amount', '0.01'), ('add_preset_request', 'plus', 'signed', '1'), ('add_preset_request', 'sign', 'sign', '-1'),
+	('add_preset_request', 'failure', 'word?', '''exists($.error)'''), ('add_preset_request', 'require', 'word?', '''$.ok == true'''), ('add_preset_request', 'unlimited', 'word?', '''$.limit == null'''), ('add_preset_request', 'more', 'word?', '''$.more == true'''),
+	('add_preset_request', 'failure_text', 'word?', '''$.error'''), ('add_preset_request', 'next', 'word?', '''$.next'''), ('add_preset_request', 'method', 'word', '''POST'''), ('add_preset_request', 'auth', 'word?', '''aliyun'''),
+	('add_preset_request', 'contributes', 'word', '''balance'''), ('add_preset_request', 'query', 'templates', '''{"a": "1"}'''), ('add_preset_request', 'headers', 'templates', '''{"a": "1"}'''), ('add_preset_request', 'currencies', 'templates', '''{"a": "USD"}'''),
+	('add_preset_request', 'step', 'count?', '5'), ('drop_preset', 'preset', 'text', '''spare'''), ('check_provider_now', 'provider', 'text', '''asked'''),
 	('set_provider', 'provider', 'text', '''prov'''), ('set_provider', 'check_every', 'ttl?', '''1 min'''), ('set_provider', 'low_balance', 'signed?', '1'), ('set_provider', 'currency', 'text?', '''USD'''),
 	('set_provider', 'keep_history', 'ttl?', '''7 days'''), ('set_provider', 'never_low', 'boolean', 'false'), ('drop_provider', 'provider', 'text', '''prov'''),
 	('set_alert_rule', 'kind', 'word', '''provider_runway'''), ('set_alert_rule', 'threshold', 'ttl?', '''1 min'''), ('set_alert_rule', 'clear_above', 'part?', '0.3'), ('set_alert_rule', 'clear_after', 'span?', '''1 min'''),
@@ -92,7 +101,8 @@ SELECT is_empty($$SELECT proname, a FROM (SELECT proname, unnest(proargnames[1:p
 			('create_account', 'credit_limit'), ('create_account', 'sandbox'), ('set_account_policy', 'tokens_only'), ('set_price', 'tiers'), ('set_cost', 'tiers'), ('import_prices', 'models'), ('set_meter_function', 'covers'), ('set_meter_function', 'forgets'),
 			('retry_after', 'headers'), ('retry_after', 'status'), ('refused_address', 'address'),
 			('unit_price_above', 'unit_price'), ('unit_price_above', 'tiers'), ('unit_price_above', 'above'),
-			('add_provider', 'base_url'), ('add_provider', 'secret'), ('set_provider', 'enabled'), ('record_provider_balance', 'error'), ('set_alert_rule', 'enabled'), ('set_alert_rule', 'notify'), ('set_alert_webhook', 'enabled'),
+			('add_provider', 'base_url'), ('add_provider', 'secret'), ('add_provider', 'secret_name'), ('add_provider', 'params'), ('add_provider', 'opening_balance'), ('add_provider', 'opening_at'), ('add_provider', 'calls_per_minute'),
+			('set_provider', 'params'), ('set_provider', 'opening_balance'), ('set_provider', 'opening_at'), ('add_preset', 'description'), ('add_preset_request', 'body'), ('set_provider', 'enabled'), ('record_provider_balance', 'error'), ('set_alert_rule', 'enabled'), ('set_alert_rule', 'notify'), ('set_alert_webhook', 'enabled'),
 			('make_ledger_months', 'ahead'), ('seal_ledger_month', 'month'), ('drop_ledger_month', 'month'), ('unmap_tenant', 'login'))$$, 'no argument is forgotten');
 
 CREATE TEMP TABLE bad (kind text, value text, sqlstate text, what text);
@@ -141,6 +151,7 @@ INSERT INTO bad VALUES
 	('scope', 'ARRAY[''4111 1111 1111 1111'']', '22023', 'with a card number'),
 	('name', '''''', '22023', 'empty'), ('name', '''Mine''', '22023', 'in capitals'), ('name', 'repeat(''x'', 10240)', '22023', 'of 10 KB'),
 	('keys', '''{}''', '22023', 'empty'), ('keys', '''{alphabet}''', '22023', 'with an unknown word'), ('keys', '''{oldest,NULL}''', '22023', 'with a null'), ('keys', '''{{oldest}}''', '22023', 'of two dimensions'),
+	('templates', '''[]''', '22023', 'an array'), ('templates', '''{"a": 1}''', '22023', 'with a number'), ('templates', 'jsonb_build_object(''a'', E''x\ny'')', '22023', 'with a line feed'), ('sign', '0', '22023', 'zero'), ('sign', '2', '22023', 'two'),
 	('role', '''no such role''', '42704', 'unknown'), ('role', '''public''', '42704', 'everybody');
 INSERT INTO bad SELECT DISTINCT kind, 'NULL', '22004', 'null' FROM argument WHERE kind NOT LIKE '%?' AND kind <> 'role';
 INSERT INTO bad SELECT rtrim(kind, '?') || '?', value, sqlstate, what FROM bad WHERE value <> 'NULL' AND kind NOT LIKE '%?';

@@ -34,8 +34,8 @@ SELECT is(pg_temp.say('p'), 'USD - unknown', 'no balance yet: unknown, not zero,
 SELECT is(pg_temp.gauges('p'), '{"stale": 0, "age_seconds": 0, "failures": 0}', 'and no gauge of a balance');
 SELECT pg_temp.refused(statement, sqlstate, detail, description) FROM (VALUES
 	($$SELECT tokenbill.add_provider('p', 'manual')$$, 'PT409', '{"provider": "p"}'::jsonb, 'a name is taken once'),
-	($$SELECT tokenbill.add_provider('q', 'deepseek')$$, '0A000', '{"argument": "preset"}', 'only manual'),
-	($$SELECT tokenbill.add_provider('q', 'deepseek', 'https://example.org', 'sk-1')$$, '0A000', '{"argument": "preset"}', 'whatever else is said'),
+	($$SELECT tokenbill.add_provider('q', 'mistyped')$$, 'PT404', '{"argument": "preset", "preset": "mistyped"}', 'no such preset'),
+	($$SELECT tokenbill.add_provider('q', 'mistyped', 'https://example.org', 'sk-1')$$, 'PT404', '{"argument": "preset"}', 'whatever else is said'),
 	($$SELECT tokenbill.add_provider('q', 'manual', 'https://example.org')$$, '22023', '{"argument": "base_url"}', 'which has no address'),
 	($$SELECT tokenbill.add_provider('q', 'manual', secret => 'sk-1')$$, '22023', '{"argument": "secret"}', 'and no secret'),
 	($$SELECT tokenbill.add_provider('q', 'manual', check_every => '999 milliseconds')$$, '22023', '{"argument": "check_every"}', 'too often'),

@@ -37,7 +37,7 @@ INSERT INTO may VALUES
 	('set_account_status', false, false, false, true), ('set_credit_limit', false, false, false, true), ('set_account_policy', false, false, false, true), ('expire_holds', false, false, false, true),
 	('expire_credits', false, false, false, true), ('set_burn_order', false, false, false, true),
 	('make_ledger_month', false, false, false, true), ('make_ledger_months', false, false, false, true), ('seal_ledger_month', false, false, false, true), ('drop_ledger_month', false, false, false, true),
-	('add_provider', false, false, false, true), ('set_provider', false, false, false, true), ('drop_provider', false, false, false, true), ('record_provider_balance', false, true, false, true), ('expire_provider_history', false, false, false, true),
+	('add_provider', false, false, false, true), ('set_provider', false, false, false, true), ('drop_provider', false, false, false, true), ('check_provider_now', false, false, false, true), ('add_preset', false, false, false, true), ('add_preset_request', false, false, false, true), ('drop_preset', false, false, false, true), ('record_provider_balance', false, true, false, true), ('expire_provider_history', false, false, false, true),
 	('retry_after', true, false, false, true), ('refused_address', false, false, false, true), ('set_secret', false, false, false, true), ('drop_secret', false, false, false, true),
 	('map_tenant', false, false, false, true), ('unmap_tenant', false, false, false, true),
 	('normalize_usage', true, true, true, true), ('describe_usage', true, true, true, true),
@@ -55,7 +55,7 @@ SELECT is_empty($$SELECT function FROM may WHERE function NOT IN (SELECT proname
 -- Views: read by whom, and by nobody changed
 CREATE TEMP TABLE sees (view text, app boolean, billing boolean, reader boolean, admin boolean);
 INSERT INTO sees VALUES
-	('provider_balances', false, false, true, true), ('provider_history', false, false, true, true),
+	('provider_balances', false, false, true, true), ('provider_history', false, false, true, true), ('provider_presets', false, false, true, true), ('provider_checks', false, false, true, true),
 	('balances', true, true, true, true), ('statement', true, true, true, true), ('holds', true, true, true, true), ('recharge_orders', true, true, true, true),
 	('prices', true, true, true, true), ('usage_daily', false, false, true, true), ('trial_balance', false, false, true, true), ('catalog_fields', false, true, true, true), ('metrics', false, false, true, true),
 	('credits', true, true, true, true), ('burn_orders', false, false, true, true),

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(710);
+SELECT plan(765);
 -- the harness looks in pg_temp last; the victims are called with it first
 SET LOCAL search_path = pg_catalog, public, pg_temp;
 CREATE ROLE sp_admin LOGIN IN ROLE tokenbill_admin;
@@ -107,6 +107,9 @@ INSERT INTO victim (call) VALUES
 	($$tokenbill.set_alert_webhook('sp@', 'https://example.org/{secret}')$$), ($$tokenbill.evaluate_alerts()$$), ($$tokenbill.expire_alerts()$$), ($$tokenbill.alerts$$), ($$tokenbill.alert_rules$$), ($$tokenbill.low_balances$$), ($$tokenbill.credential_expiries$$), ($$tokenbill.alert_webhooks$$),
 	($$tokenbill.alert_deliveries$$), ($$tokenbill.drop_alert_webhook('sp@')$$),
 	($$tokenbill.set_secret('sp@', 'sk')$$), ($$tokenbill.secrets$$), ($$tokenbill.drop_secret('sp@')$$), ($$tokenbill.expire_provider_history()$$), ($$tokenbill.provider_balances$$), ($$tokenbill.provider_history$$), ($$tokenbill.drop_provider('sp@')$$),
+	($$tokenbill.add_preset('sp_preset_@', 'https://sp.example.com')$$), ($$tokenbill.add_preset_request('sp_preset_@', '/{team}', '$.balance', headers => '{}', failure => 'exists($.error)')$$),
+	($$tokenbill.add_provider('sp-asked@', 'sp_preset_@', params => '{"team": "a b"}')$$), ($$tokenbill.set_provider('sp-asked@', low_balance => 3, check_every => '1 hour')$$), ($$tokenbill.check_provider_now('sp-asked@')$$),
+	($$tokenbill.provider_checks$$), ($$tokenbill.provider_presets$$), ($$tokenbill.drop_provider('sp-asked@')$$), ($$tokenbill.drop_preset('sp_preset_@')$$),
 	($$tokenbill.spend_limits$$), ($$tokenbill.rate_limits$$), ($$tokenbill.limit_state('sp@', 'spend:1 second')$$), ($$tokenbill.drop_limit('sp@', 'in_flight')$$), ($$tokenbill.balances$$), ($$tokenbill.statement$$), ($$tokenbill.holds$$), ($$tokenbill.recharge_orders$$), ($$tokenbill.prices$$), ($$tokenbill.usage_daily$$), ($$tokenbill.reprice('sp@', NULL, '2026-01-01', '2027-01-01', false)$$), ($$tokenbill.margin_daily$$), ($$tokenbill.prices_below_cost$$), ($$tokenbill.suspense$$), ($$tokenbill.trial_balance$$), ($$tokenbill.metrics$$);
 INSERT INTO victim (call, sqlstate) VALUES
 	($$tokenbill.charge_amount('sp@', 5000, 'x')$$, 'PT402'), ($$tokenbill.charge_amount('nobody', 1, 'x')$$, 'PT404'), ($$tokenbill.charge_amount('sp@', 6, 'c3')$$, 'PT409'), ($$tokenbill.charge_amount('sp@', 1, 'tbt_x')$$, 'PT409'),
@@ -114,7 +117,7 @@ INSERT INTO victim (call, sqlstate) VALUES
 	($$tokenbill.refund('sp@', 'c3', 'r3', 1)$$, 'PT409'), ($$tokenbill.recharge('sp@', 101, 'sp-order-@')$$, 'PT409'), ($$tokenbill.create_account('sp@')$$, 'PT409'), ($$tokenbill.create_account('x', 'usd')$$, '22023'),
 	($$tokenbill.set_price('sp-llm', 'tokens', 1, 3)$$, '22023'), ($$tokenbill.token_result('sp@', 'tbt_x')$$, 'PT404'), ($$tokenbill.balance_at('nobody', '2026-03-01')$$, 'PT404'), ($$tokenbill.drop_ledger_month('2090-01-01')$$, 'PT409'),
 	($$tokenbill.set_spend_limit('sp@', 1, 'fortnight')$$, '22023'), ($$tokenbill.set_spend_limit('sp@', 1, 'day', timezone => 'X')$$, '22023'), ($$tokenbill.drop_limit('nobody', 'x')$$, 'PT404'), ($$tokenbill.map_tenant('nobody', 'sp@')$$, '42704'), ($$tokenbill.set_credit_limit('nobody', 1)$$, 'PT404'),
-	($$tokenbill.add_provider('x', 'x')$$, '0A000'), ($$tokenbill.record_provider_balance('nobody', 1)$$, 'PT404'), ($$tokenbill.record_provider_balance('nobody', 'NaN')$$, '22003');
+	($$tokenbill.add_provider('x', 'x')$$, 'PT404'), ($$tokenbill.add_preset_request('x', '/', '$.a')$$, 'PT404'), ($$tokenbill.check_provider_now('nobody')$$, 'PT404'), ($$tokenbill.record_provider_balance('nobody', 1)$$, 'PT404'), ($$tokenbill.record_provider_balance('nobody', 'NaN')$$, '22003');
 -- "AS r" and a whole-row reference only: nothing of the statement itself needs an operator or a function
 SELECT is(e.sqlstate || ' ' || coalesce(e.message, ''), v.sqlstate || ' ' || CASE v.sqlstate WHEN '00000' THEN '' ELSE e.message END, format('round %s: %s', n, replace(split_part(call, '(', 1), 'tokenbill.', '')))
 FROM (SELECT * FROM round, victim ORDER BY n, i) v, LATERAL pg_temp.error_of(format('SELECT * FROM %s AS r', replace(call, '@', n::text)), who, path => path) e;
