@@ -39,6 +39,8 @@ $client->value($_) foreach (
 	"SELECT tokenbill.set_low_balance('ann', 5), tokenbill.set_credential_expiry('key', '2026-01-11 12:00:00+00'), tokenbill.set_alert_rule('account_low', severity => 'critical')",
 	"SELECT tokenbill.add_alert_webhook('ops', 'https://ops.example/', 'ops key')",
 	'SELECT tokenbill.evaluate_alerts()',
+	"SELECT tokenbill.add_preset('stability', 'https://own.example'), tokenbill.add_preset_request('stability', '/left', '\$.left', headers => '{}', failure => 'exists(\$.error)')",
+	"SELECT tokenbill.add_provider('asked', 'stability', check_every => '1 day')",
 	"SELECT tokenbill.map_tenant('tb_tenant', 'ann')",
 	"SELECT tokenbill.map_tenant('Odd \"tenant', 'bob')",);
 my $number = 0;
@@ -73,7 +75,7 @@ $client->close;
 $server->sound('before the dump');
 
 # Everything there is, in an order of its own
-my @tables = qw(account ledger month_closing month_total hold credit burn_order price catalog_model recharge_order charge_refund issued_token tenant provider provider_balance provider_balance_history breaker alert alert_rule alert_evaluation account_low_balance credential_expiry alert_webhook alert_delivery);
+my @tables = qw(account ledger month_closing month_total hold credit burn_order price catalog_model recharge_order charge_refund issued_token tenant provider provider_balance provider_balance_history provider_check provider_preset preset_request breaker alert alert_rule alert_evaluation account_low_balance credential_expiry alert_webhook alert_delivery);
 my $contents = join(" UNION ALL ", map { "SELECT '$_', x::text FROM tokenbill.$_ x" } @tables);
 $contents = "SELECT * FROM ($contents) c ORDER BY 1, 2";
 my $objects = <<'SQL';
@@ -131,9 +133,10 @@ sub like_the_original
 	is($c->value("SELECT kind FROM tokenbill.charge_amount('ann', 0.01, \$1)", $unused), 'charge', "$how: an issued token is good");
 	is($c->sqlstate("SELECT tokenbill.charge_amount('ann', 0.01, \$1)", $used), 'PT409', "$how: a used one is not");
 	is($c->value("SELECT balance FROM tokenbill.token_result('ann', \$1)", $used) ne '', 1, "$how: its result is known");
-	is(join(' ', map { $_->{status} . ' ' . $_->{balance} . ' ' . $_->{error} . ' ' . $_->{burn_per_hour} } $c->row("SELECT status, balance, error, round(burn_per_hour, 3) AS burn_per_hour FROM tokenbill.provider_balances")),
+	is(join(' ', map { $_->{status} . ' ' . $_->{balance} . ' ' . $_->{error} . ' ' . $_->{burn_per_hour} } $c->row("SELECT status, balance, error, round(burn_per_hour, 3) AS burn_per_hour FROM tokenbill.provider_balances WHERE provider = 'upstream'")),
 		'stale 18 HTTP 502 2.000', "$how: what a provider held is remembered");
 	is($c->value("SELECT balance FROM tokenbill.record_provider_balance('upstream', 16)"), 16, "$how: and goes on being reported");
+	is($c->value('SELECT url FROM tokenbill.claim_checks(1)'), 'https://own.example/left', "$how: presets of one's own are back, and go before the built-in ones");
 	at($c, '2026-05-02 12:00:00+00');
 	ok(equal_decimals($c->value("SELECT price FROM tokenbill.charge('ann', 'gpt', '{\"tokens\": 1000000}', 'may')"), 3), "$how: the price of May is used");
 	at($c, '2026-09-02 12:00:00+00');
