@@ -171,14 +171,6 @@ END
 $function$;
 COMMENT ON FUNCTION tokenbill.upkeep_due() IS 'Internal: the duties of upkeep that there is something for, and when';
 
-CREATE FUNCTION tokenbill.next_upkeep_due() RETURNS timestamptz
-LANGUAGE sql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $function$
-SELECT min(d.due_at) FROM tokenbill.upkeep_due() d
-$function$;
-COMMENT ON FUNCTION tokenbill.next_upkeep_due() IS 'Internal: when run_upkeep() has something to do; null: nothing';
-
 /*
  * Returns how much was done.  Batches are small: an account whose holds expire
  * stays locked until the batch is committed.
@@ -289,3 +281,81 @@ END
 $function$;
 COMMENT ON FUNCTION tokenbill.run_upkeep() IS
 'Internal: does a batch of the upkeep that has been due for longest, and returns whether there is more to do. Only the worker calls it';
+
+/*
+ * Calls: the worker takes them on, makes them, and tells what came of them.  It
+ * knows neither providers nor webhooks; these functions know whose they are.
+ *
+ * Whoever is broken must not keep the other from being asked.
+ */
+CREATE FUNCTION tokenbill.claim_calls(max integer) RETURNS SETOF tokenbill.http_call
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+	claimed bigint := 0;
+	state text;
+	message text;
+	detail text;
+BEGIN
+	BEGIN
+		RETURN QUERY SELECT * FROM tokenbill.claim_checks(claim_calls.max);
+		GET DIAGNOSTICS claimed = ROW_COUNT;
+	EXCEPTION WHEN OTHERS THEN
+		GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
+		PERFORM tokenbill.record_worker_error('claim checks', '', state, message, nullif(detail, ''));
+	END;
+	IF claimed < claim_calls.max THEN
+		RETURN QUERY SELECT * FROM tokenbill.claim_webhooks(claim_calls.max - claimed::integer);
+	END IF;
+END
+$function$;
+COMMENT ON FUNCTION tokenbill.claim_calls(integer) IS 'Internal: takes on calls that are due, at most max, for the worker to make';
+
+CREATE FUNCTION tokenbill.record_call(purpose text, target text, lease bigint, status integer, headers jsonb, body bytea, error text,
+	error_kind text, duration_ms integer)
+RETURNS SETOF tokenbill.http_call
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+	CASE record_call.purpose
+	WHEN 'provider' THEN
+		RETURN QUERY SELECT * FROM tokenbill.record_check(record_call.target, record_call.lease, record_call.status, record_call.headers,
+			record_call.body, record_call.error, record_call.error_kind, record_call.duration_ms);
+	WHEN 'webhook' THEN
+		RETURN QUERY SELECT * FROM tokenbill.record_webhook(record_call.target, record_call.lease, record_call.status, record_call.headers,
+			record_call.body, record_call.error, record_call.error_kind, record_call.duration_ms);
+	END CASE;
+END
+$function$;
+COMMENT ON FUNCTION tokenbill.record_call(text, text, bigint, integer, jsonb, bytea, text, text, integer) IS
+'Internal: takes in what came of a call, and returns the calls that follow it';
+
+/* Only one worker works in a database, so what is claimed when it begins was claimed by one that is no more. */
+CREATE FUNCTION tokenbill.release_claims() RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+	PERFORM tokenbill.release_checks();
+	PERFORM tokenbill.release_webhooks();
+END
+$function$;
+COMMENT ON FUNCTION tokenbill.release_claims() IS 'Internal: frees the calls that a worker which has ended had taken on';
+
+/* All the worker has to do, and when: what it sleeps by. */
+CREATE FUNCTION tokenbill.due() RETURNS TABLE (duty text, due_at timestamptz, is_call boolean)
+LANGUAGE plpgsql VOLATILE ROWS 8
+SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+	RETURN QUERY
+	SELECT d.duty, d.due_at, true
+	FROM (VALUES ('provider checks', tokenbill.next_check_due()), ('webhooks', tokenbill.next_webhook_due())) AS d(duty, due_at)
+	WHERE d.due_at IS NOT NULL
+	UNION ALL
+	SELECT u.duty, u.due_at, false FROM tokenbill.upkeep_due() u;
+END
+$function$;
+COMMENT ON FUNCTION tokenbill.due() IS 'Internal: all that the worker has to do, and when';

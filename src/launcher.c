@@ -407,6 +407,7 @@ void
 tokenbill_launcher_main(Datum arg)
 {
 	HASHCTL		info = {0};
+	uint32		wait_event;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
@@ -426,6 +427,7 @@ tokenbill_launcher_main(Datum arg)
 	tb_workers->launcher_started_at = GetCurrentTimestamp();
 	LWLockRelease(tb_workers->lock);
 	pgstat_report_appname("tokenbill launcher");
+	wait_event = tb_wait_event("TokenbillLauncher");
 
 	for (;;)
 	{
@@ -452,7 +454,7 @@ tokenbill_launcher_main(Datum arg)
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
 						 (timeout >= 0 ? WL_TIMEOUT : 0),
-						 timeout, PG_WAIT_EXTENSION);
+						 timeout, wait_event);
 	}
 }
 

@@ -2,10 +2,12 @@
  * worker.c
  *	  The worker of one database: it sleeps until something is due, and does it.
  *
- *	  woken, or it is time
- *		  -> what is due?			(a step: a transaction of its own)
+ *	  woken, or it is time, or an answer has come
+ *		  -> record answers			(a step each: a transaction of its own)
+ *		  -> what is due?			(a step)
+ *		  -> claim calls, start them (a step; call.c)
  *		  -> upkeep					(a step a batch)
- *		  -> sleep until the next is due, or the latch is set
+ *		  -> sleep until the next is due, the latch is set, or an answer comes
  *
  * A database where nothing is due costs nothing: there is no time-out then, and no
  * transaction.  launcher.c says what becomes of the process.
@@ -13,7 +15,9 @@
 #include "worker.h"
 
 #include "access/htup_details.h"
+#include "call.h"
 #include "clock.h"
+#include "http.h"
 #include "launcher.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -49,6 +53,7 @@ static Duty look_duty = {.name = "what is due",.not_before = DT_NOBEGIN};
 static Duty upkeep_duty = {.name = "upkeep",.not_before = DT_NOBEGIN};
 
 /* What the last look found; by tokenbill's clock. */
+static TimestampTz calls_due = DT_NOEND;
 static TimestampTz upkeep_due = DT_NOEND;
 
 /*
@@ -243,19 +248,30 @@ static void
 look(void *arg)
 {
 	static Statement query = {
-		.sql = "SELECT d.duty, d.due_at FROM tokenbill.upkeep_due() d"
-		" ORDER BY d.due_at, d.duty LIMIT 1"
+		.sql = "SELECT d.due_at, d.is_call, d.duty FROM tokenbill.due() d"
+		" ORDER BY d.due_at, d.duty"
 	};
-	Datum		values[2];
-	bool		nulls[2];
+	uint64		found;
 
+	calls_due = DT_NOEND;
 	upkeep_due = DT_NOEND;
-	if (tb_run(&query, NULL, NULL) == 0)
-		return;
-	heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, values,
-					  nulls);
-	upkeep_due = DatumGetTimestampTz(values[1]);
-	show_due(upkeep_due, TextDatumGetCString(values[0]));
+	found = tb_run(&query, NULL, NULL);
+	for (uint64 i = 0; i < found; i++)
+	{
+		Datum		values[3];
+		bool		nulls[3];
+		TimestampTz due;
+
+		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, values,
+						  nulls);
+		due = DatumGetTimestampTz(values[0]);
+		if (DatumGetBool(values[1]))
+			calls_due = Min(calls_due, due);
+		else
+			upkeep_due = Min(upkeep_due, due);
+		if (i == 0)
+			show_due(due, TextDatumGetCString(values[2]));
+	}
 }
 
 /* Step: one batch of upkeep; *arg becomes whether there is more to do at once. */
@@ -289,28 +305,66 @@ real_time(TimestampTz due, const Duty *duty)
 	return Max(real, duty->not_before);
 }
 
-/* Sleep until then, by the system's clock; returns whether we were woken. */
-static bool
-sleep_until(TimestampTz until)
+static void
+show_requests(int running)
 {
-	long		timeout = tb_wait_time(until, GetCurrentTimestamp());
-
-	if (timeout == 0)
-		return false;
-	show_state(TB_WORKER_ASLEEP);
-	pgstat_report_stat(true);
-	return (WaitLatch(MyLatch,
-					  WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
-					  (timeout > 0 ? WL_TIMEOUT : 0),
-					  timeout, PG_WAIT_EXTENSION) & WL_LATCH_SET) != 0;
+	if (slot->requests == running)
+		return;
+	LWLockAcquire(tb_workers->lock, LW_EXCLUSIVE);
+	slot->requests = running;
+	LWLockRelease(tb_workers->lock);
 }
 
 /*
- * Do a batch of the upkeep that is due.
+ * Sleep until then, by the system's clock, or until something happens to a
+ * request; returns whether we were woken.
+ */
+static bool
+sleep_until(TimestampTz until)
+{
+	static uint32 wait_event = 0;
+	long		timeout = tb_wait_time(until, GetCurrentTimestamp());
+	int			running = tb_http_running();
+
+	show_requests(running);
+	if (timeout == 0)
+		return false;
+	pgstat_report_stat(true);
+	if (running > 0)
+		return tb_http_wait(timeout);
+	show_state(TB_WORKER_ASLEEP);
+	if (wait_event == 0)
+		wait_event = tb_wait_event("TokenbillWorker");
+	return (WaitLatch(MyLatch,
+					  WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
+					  (timeout > 0 ? WL_TIMEOUT : 0),
+					  timeout, wait_event) & WL_LATCH_SET) != 0;
+}
+
+/*
+ * Take on calls that are due.
  *
  * Something may be due and yet nothing be done about it when its time has come:
  * then it is due at the same moment as before, and we must not spin.
  */
+static void
+do_calls(int room)
+{
+	static TimestampTz done_due = DT_NOEND;
+	static int	in_vain = 0;
+	int			count;
+
+	in_vain = calls_due == done_due ? in_vain + 1 : 0;
+	count = tb_calls_claim(room);
+	if (count < 0)
+		return;
+	done_due = count == 0 ? calls_due : DT_NOEND;
+	if (count == 0 && in_vain > 0)
+		tb_claim_duty.not_before = GetCurrentTimestamp() +
+			(TimestampTz) tb_back_off(in_vain) * 1000;
+}
+
+/* Do a batch of the upkeep that is due, in the same manner. */
 static void
 do_upkeep(void)
 {
@@ -319,7 +373,6 @@ do_upkeep(void)
 	bool		more = false;
 
 	in_vain = upkeep_due == done_due ? in_vain + 1 : 0;
-	show_state(TB_WORKER_WORKING);
 	if (!tb_step(&upkeep_duty, NULL, upkeep, &more))
 		return;
 	done_due = more ? DT_NOEND : upkeep_due;
@@ -332,20 +385,34 @@ do_upkeep(void)
 static bool
 turn(bool look_first)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz calls_at = DT_NOEND;
+	TimestampTz upkeep_at;
+	TimestampTz now;
+	int			room;
 
-	if (look_first && look_duty.not_before <= now)
+	if (tb_calls_record())
+		look_first = true;
+	if (look_first && look_duty.not_before <= GetCurrentTimestamp())
 	{
 		show_due(DT_NOEND, "");
 		look_first = !tb_step(&look_duty, NULL, look, NULL);
 	}
-	if (!look_first && real_time(upkeep_due, &upkeep_duty) <= now)
-	{
+	if (look_first)
+		return sleep_until(look_duty.not_before) || look_first;
+
+	room = tb_http_room();
+	if (room > 0)
+		calls_at = real_time(calls_due, &tb_claim_duty);
+	upkeep_at = real_time(upkeep_due, &upkeep_duty);
+	now = GetCurrentTimestamp();
+	if (calls_at > now && upkeep_at > now)
+		return sleep_until(Min(calls_at, upkeep_at));
+	show_state(TB_WORKER_WORKING);
+	if (calls_at <= now)
+		do_calls(room);
+	if (upkeep_at <= now)
 		do_upkeep();
-		return true;
-	}
-	return sleep_until(look_first ? look_duty.not_before :
-					   real_time(upkeep_due, &upkeep_duty)) || look_first;
+	return true;
 }
 
 /*
@@ -375,6 +442,8 @@ tokenbill_worker_main(Datum arg)
 
 	context = AllocSetContextCreate(TopMemoryContext, "tokenbill worker",
 									ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(context);
+	tb_calls_release();
 	for (;;)
 	{
 		MemoryContextSwitchTo(context);

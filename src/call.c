@@ -1,0 +1,479 @@
+/*
+ * call.c
+ *	  Requests to the outside: taken on, made, and recorded.
+ *
+ *	  claim_calls()		a step			what is to be asked, each under a lease
+ *	  secrets			a step			those that are needed, still encrypted
+ *	  master key		no transaction	takes as long as its command does
+ *	  tb_http_start()	no transaction	the secret is in the request, and wiped here
+ *	  ...
+ *	  record_call()		a step			what came of it, and what to ask next
+ *
+ * What to ask, and what an answer means, is decided in SQL.  A lease that is not
+ * recorded is free again after a while, or when the next worker begins.
+ */
+#include "call.h"
+
+#include "access/htup_details.h"
+#include "http.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "query.h"
+#include "secret.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "worker.h"
+
+#define COLUMNS 11
+#define MARKER "{secret}"
+#define CALL_COLUMNS \
+	"c.purpose, c.target, c.lease, c.method, c.url, c.headers, c.body, c.secret, c.auth, c.timeout_ms, c.max_bytes"
+
+/* A call to be made; the parts of it may be NULL. */
+typedef struct Call
+{
+	HttpRequest request;
+	Jsonb	   *headers;
+	char	   *secret;
+	char	   *auth;
+	SealedSecret *sealed;
+	Refusal    *refusal;		/* why it cannot be made */
+} Call;
+
+/* What a step hands out: calls, in a memory context that outlives it. */
+typedef struct Calls
+{
+	MemoryContext context;
+	List	   *list;			/* of Call * */
+	int			max;			/* of a claim */
+	const HttpAnswer *answer;	/* of a record */
+} Calls;
+
+Duty		tb_claim_duty = {.name = "claim calls",.not_before = DT_NOBEGIN};
+static Duty secret_duty = {.name = "read secrets",.not_before = DT_NOBEGIN};
+static Duty record_duty = {.name = "record a call",.not_before = DT_NOBEGIN};
+
+static char *
+text_or_null(Datum value, bool null)
+{
+	return null ? NULL : TextDatumGetCString(value);
+}
+
+/* Copy the rows of SPI_tuptable, whose columns are CALL_COLUMNS. */
+static void
+read_calls(Calls *calls)
+{
+	MemoryContext old = MemoryContextSwitchTo(calls->context);
+
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		Call	   *call = palloc0(sizeof(Call));
+		HttpRequest *request = &call->request;
+		Datum		values[COLUMNS];
+		bool		nulls[COLUMNS];
+
+		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, values, nulls);
+		request->purpose = nulls[0] ? "" : TextDatumGetCString(values[0]);
+		request->target = nulls[1] ? "" : TextDatumGetCString(values[1]);
+		request->lease = nulls[2] ? 0 : DatumGetInt64(values[2]);
+		request->method = nulls[3] ? "GET" : TextDatumGetCString(values[3]);
+		request->url = nulls[4] ? "" : TextDatumGetCString(values[4]);
+		call->headers = nulls[5] ? NULL : DatumGetJsonbPCopy(values[5]);
+		request->body = text_or_null(values[6], nulls[6]);
+		call->secret = text_or_null(values[7], nulls[7]);
+		call->auth = text_or_null(values[8], nulls[8]);
+		request->timeout_ms = nulls[9] ? 0 : DatumGetInt32(values[9]);
+		request->max_bytes = nulls[10] ? 0 : DatumGetInt32(values[10]);
+		calls->list = lappend(calls->list, call);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* Step: what a worker before us has taken on is free again. */
+static void
+release(void *arg)
+{
+	static Statement query = {.sql = "SELECT tokenbill.release_claims()"};
+
+	tb_run(&query, NULL, NULL);
+}
+
+/* Step: take on calls. */
+static void
+claim(void *arg)
+{
+	static Statement query = {
+		.sql = "SELECT " CALL_COLUMNS " FROM tokenbill.claim_calls($1) c",
+		.nargs = 1,
+		.types = {INT4OID}
+	};
+	Calls	   *calls = arg;
+	Datum		values[1];
+
+	values[0] = Int32GetDatum(calls->max);
+	tb_run(&query, values, NULL);
+	read_calls(calls);
+}
+
+/* Step: read the secrets of calls, as they are stored. */
+static void
+load_secrets(void *arg)
+{
+	Calls	   *calls = arg;
+	MemoryContext old = MemoryContextSwitchTo(calls->context);
+	ListCell   *cell;
+
+	foreach(cell, calls->list)
+	{
+		Call	   *call = lfirst(cell);
+
+		if (call->secret != NULL)
+			call->refusal = tb_secret_load(call->secret, &call->sealed);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* The headers of an answer, as a JSON object. */
+static Jsonb *
+headers_of(const HttpAnswer *answer)
+{
+	JsonbParseState *state = NULL;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	for (int i = 0; i < answer->header_count; i++)
+	{
+		JsonbValue	value;
+
+		value.type = jbvString;
+		value.val.string.val = answer->headers[i].name;
+		value.val.string.len = strlen(answer->headers[i].name);
+		pushJsonbValue(&state, WJB_KEY, &value);
+		value.val.string.val = answer->headers[i].value;
+		value.val.string.len = strlen(answer->headers[i].value);
+		pushJsonbValue(&state, WJB_VALUE, &value);
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+/* Step: record what came of a call; there may be calls that follow. */
+static void
+record(void *arg)
+{
+	static Statement query = {
+		.sql = "SELECT " CALL_COLUMNS " FROM tokenbill.record_call($1, $2, $3, $4, $5, $6, $7, $8, $9) c",
+		.nargs = 9,
+		.types = {TEXTOID, TEXTOID, INT8OID, INT4OID, JSONBOID, BYTEAOID, TEXTOID, TEXTOID, INT4OID}
+	};
+	Calls	   *calls = arg;
+	const HttpAnswer *answer = calls->answer;
+	bool		answered = answer->status != 0;
+	Datum		values[9];
+	char		nulls[10] = "         ";
+
+	values[0] = CStringGetTextDatum(answer->purpose);
+	values[1] = CStringGetTextDatum(answer->target);
+	values[2] = Int64GetDatum(answer->lease);
+	values[3] = Int32GetDatum(answer->status);
+	values[4] = JsonbPGetDatum(headers_of(answer));
+	nulls[3] = nulls[4] = nulls[5] = answered ? ' ' : 'n';
+	nulls[6] = nulls[7] = answered ? 'n' : ' ';
+	if (answered)
+		values[5] = PointerGetDatum(cstring_to_text_with_len(answer->body_length > 0 ? answer->body : "",
+															 (int) answer->body_length));
+	else
+	{
+		values[6] = CStringGetTextDatum(answer->error);
+		values[7] = CStringGetTextDatum(answer->error_kind);
+	}
+	values[8] = Int32GetDatum(answer->duration_ms);
+	tb_run(&query, values, nulls);
+	read_calls(calls);
+}
+
+/*
+ * Record an answer; calls that follow are added to the list.
+ *
+ * If it cannot be recorded as it is, that is recorded in its place, so that the
+ * call does not stay open until its lease runs out.
+ */
+static void
+record_answer(Calls *calls, const HttpAnswer *answer)
+{
+	HttpAnswer	unreadable = {0};
+
+	calls->answer = answer;
+	if (tb_step(&record_duty, answer->target, record, calls))
+		return;
+	unreadable.purpose = answer->purpose;
+	unreadable.target = answer->target;
+	unreadable.lease = answer->lease;
+	unreadable.error = "the answer could not be recorded; see worker_errors";
+	unreadable.error_kind = "protocol";
+	unreadable.duration_ms = answer->duration_ms;
+	calls->answer = &unreadable;
+	(void) tb_step(&record_duty, answer->target, record, calls);
+}
+
+/* Record that a call was not made. */
+static void
+record_refusal(Calls *calls, const Call *call)
+{
+	HttpAnswer	answer = {0};
+
+	answer.purpose = call->request.purpose;
+	answer.target = call->request.target;
+	answer.lease = call->request.lease;
+	answer.error = call->refusal->message;
+	answer.error_kind = "secret";
+	record_answer(calls, &answer);
+}
+
+static bool
+is_unreserved(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+		(c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_' || c == '~';
+}
+
+/* Put a byte of the secret behind "at"; percent-encoded (RFC 3986, 2.1) in a URL. */
+static char *
+put_byte(char *at, char c, bool in_url)
+{
+	static const char digits[] = "0123456789ABCDEF";
+
+	if (!in_url || is_unreserved(c))
+		*at++ = c;
+	else
+	{
+		*at++ = '%';
+		*at++ = digits[(unsigned char) c >> 4];
+		*at++ = digits[(unsigned char) c & 15];
+	}
+	return at;
+}
+
+/*
+ * A copy of a text with the secret in place of each marker.  It is made in one
+ * piece, so that no half of it is left behind anywhere.
+ */
+static char *
+insert_secret(const char *source, const SecretText *secret, bool in_url)
+{
+	size_t		room = strlen(source) + 1;
+	char	   *copy;
+	char	   *at;
+
+	for (const char *c = source; secret != NULL && (c = strstr(c, MARKER)) != NULL; c++)
+		room += secret->length * (in_url ? 3 : 1);
+	copy = at = palloc(room);
+	while (*source != '\0')
+	{
+		if (secret == NULL || strncmp(source, MARKER, strlen(MARKER)) != 0)
+		{
+			*at++ = *source++;
+			continue;
+		}
+		for (size_t i = 0; i < secret->length; i++)
+			at = put_byte(at, secret->data[i], in_url);
+		source += strlen(MARKER);
+	}
+	*at = '\0';
+	return copy;
+}
+
+/* The headers of a call, one line each, with the secret in them. */
+static List *
+header_lines(Jsonb *headers, const SecretText *secret)
+{
+	List	   *lines = NIL;
+	JsonbIterator *iterator;
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	char	   *name = NULL;
+
+	if (headers == NULL || !JB_ROOT_IS_OBJECT(headers))
+		return NIL;
+	iterator = JsonbIteratorInit(&headers->root);
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			name = pnstrdup(value.val.string.val, value.val.string.len);
+		else if (token == WJB_VALUE && value.type == jbvString)
+			lines = lappend(lines,
+							insert_secret(psprintf("%s: %.*s", name, value.val.string.len,
+												   value.val.string.val),
+										  secret, false));
+	}
+	return lines;
+}
+
+/*
+ * Start a call.  Returns why it cannot be, or NULL.
+ *
+ * The copies with the secret in them are wiped, and were never in memory that
+ * grew; tb_http_start() wipes its own.
+ */
+static Refusal *
+start_call(Call *call, const SecretText *secret)
+{
+	HttpRequest request = call->request;
+	Refusal    *refusal = NULL;
+	ListCell   *cell;
+
+	request.url = insert_secret(request.url, secret, true);
+	request.headers = header_lines(call->headers, secret);
+	if (request.body != NULL)
+	{
+		request.body = pg_server_to_any(request.body, strlen(request.body), PG_UTF8);
+		request.body_length = strlen(request.body);
+	}
+	if (call->auth != NULL && secret != NULL)
+		refusal = tb_sign(call->auth, secret, &request);
+	if (refusal == NULL)
+		tb_http_start(&request);
+	foreach(cell, request.headers)
+		explicit_bzero(lfirst(cell), strlen(lfirst(cell)));
+	explicit_bzero(request.url, strlen(request.url));
+	return refusal;
+}
+
+/* Open the secret of a call, if it has one, and start it. */
+static void
+start_with_secret(Call *call, const MasterKey *key)
+{
+	SecretText	secret = {0};
+
+	if (call->sealed == NULL)
+	{
+		call->refusal = start_call(call, NULL);
+		return;
+	}
+	call->refusal = tb_secret_open(call->sealed, key, &secret);
+	if (call->refusal != NULL)
+		return;
+	call->refusal = start_call(call, &secret);
+	tb_secret_wipe(&secret);
+}
+
+/* Fetch the master key, if a call of the list needs it; or have those refused. */
+static MasterKey *
+fetch_key(List *list)
+{
+	MasterKey  *key = NULL;
+	Refusal    *refusal = NULL;
+	ListCell   *cell;
+
+	foreach(cell, list)
+	{
+		Call	   *call = lfirst(cell);
+
+		if (call->sealed == NULL)
+			continue;
+		if (key == NULL && refusal == NULL)
+			refusal = tb_key_read(&key);
+		if (refusal != NULL)
+			call->refusal = refusal;
+	}
+	return key;
+}
+
+static bool
+needs_secrets(const List *list)
+{
+	ListCell   *cell;
+
+	foreach(cell, list)
+	{
+		if (((Call *) lfirst(cell))->secret != NULL)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Start the calls of a list, and those that follow where one cannot be made.
+ * Where the secrets cannot even be asked for nothing is recorded, for the
+ * database does not answer: their leases run out.
+ */
+static void
+start_calls(Calls *calls)
+{
+	while (calls->list != NIL)
+	{
+		List	   *list = calls->list;
+		bool		loaded = !needs_secrets(list) ||
+			tb_step(&secret_duty, NULL, load_secrets, calls);
+		MasterKey  *key = fetch_key(list);
+		ListCell   *cell;
+
+		calls->list = NIL;
+		foreach(cell, list)
+		{
+			Call	   *call = lfirst(cell);
+
+			if (call->secret != NULL && !loaded)
+				continue;
+			if (call->refusal == NULL)
+				start_with_secret(call, key);
+		}
+		if (key != NULL)
+			tb_key_wipe(key);
+		foreach(cell, list)
+		{
+			Call	   *call = lfirst(cell);
+
+			if (call->refusal != NULL)
+				record_refusal(calls, call);
+		}
+	}
+}
+
+/*
+ * tb_calls_release
+ *		Free what a worker before us has taken on; called once, when we begin.
+ */
+void
+tb_calls_release(void)
+{
+	(void) tb_step(&tb_claim_duty, NULL, release, NULL);
+}
+
+/*
+ * tb_calls_record
+ *		Record what came of calls that are over, and make those that follow;
+ *		returns whether there were any.
+ */
+bool
+tb_calls_record(void)
+{
+	Calls		calls = {.context = CurrentMemoryContext};
+	HttpAnswer	answer;
+	bool		any = false;
+
+	while (tb_http_next(&answer))
+	{
+		record_answer(&calls, &answer);
+		tb_http_done(&answer);
+		any = true;
+	}
+	start_calls(&calls);
+	return any;
+}
+
+/*
+ * tb_calls_claim
+ *		Take on at most so many calls and start them; returns how many, -1 if that
+ *		failed.
+ */
+int
+tb_calls_claim(int max)
+{
+	Calls		calls = {.context = CurrentMemoryContext,.max = max};
+	int			count;
+
+	if (!tb_step(&tb_claim_duty, NULL, claim, &calls))
+		return -1;
+	count = list_length(calls.list);
+	start_calls(&calls);
+	return count;
+}

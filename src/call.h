@@ -1,0 +1,12 @@
+#ifndef TOKENBILL_CALL_H
+#define TOKENBILL_CALL_H
+
+#include "step.h"
+
+extern Duty tb_claim_duty;
+
+extern void tb_calls_release(void);
+extern bool tb_calls_record(void);
+extern int	tb_calls_claim(int max);
+
+#endif							/* TOKENBILL_CALL_H */
