@@ -97,6 +97,47 @@ FROM (
 	) g (name, value, help)
 	WHERE b.enabled AND g.value IS NOT NULL
 	UNION ALL
+	SELECT 'tokenbill_check_duration_seconds_bucket', pg_catalog.jsonb_build_object('provider', c.provider, 'le', b.le), b.value, 'histogram',
+		'How long answers to checks took'
+	FROM tokenbill.provider_check c
+	CROSS JOIN LATERAL (
+		SELECT COALESCE(pg_catalog.trim_scale(u.bound::pg_catalog.numeric OPERATOR(pg_catalog./) 1000)::pg_catalog.text, '+Inf') AS le,
+			pg_catalog.sum(u.n) OVER (ORDER BY u.place USING OPERATOR(pg_catalog.<)) AS value
+		FROM ROWS FROM (pg_catalog.unnest(c.latency), pg_catalog.unnest(tokenbill.latency_bounds())) WITH ORDINALITY u (n, bound, place)
+	) b
+	WHERE tokenbill.visible('')
+	UNION ALL
+	SELECT g.name, pg_catalog.jsonb_build_object('provider', c.provider), g.value, g.type, g.help
+	FROM tokenbill.provider_check c
+	CROSS JOIN LATERAL (VALUES
+		('tokenbill_check_duration_seconds_sum', pg_catalog.trim_scale(c.latency_ms::pg_catalog.numeric OPERATOR(pg_catalog./) 1000), 'histogram', 'How long answers to checks took'),
+		('tokenbill_check_duration_seconds_count', (SELECT pg_catalog.sum(u.n) FROM pg_catalog.unnest(c.latency) u (n)), 'histogram', 'How long answers to checks took'),
+		('tokenbill_checks_total', c.checks::pg_catalog.numeric, 'counter', 'Checks that have ended'),
+		('tokenbill_check_failures_total', c.failed_checks::pg_catalog.numeric, 'counter', 'Checks that told nothing'),
+		('tokenbill_check_calls_total', c.calls::pg_catalog.numeric, 'counter', 'Requests that checks have made'),
+		('tokenbill_check_retries_total', c.retries::pg_catalog.numeric, 'counter', 'Requests that were tried again')
+	) g (name, value, type, help)
+	WHERE tokenbill.visible('')
+	UNION ALL
+	SELECT g.name, '{}', g.value, 'gauge', g.help
+	FROM (
+		SELECT pg_catalog.count(*) FILTER (WHERE c.at OPERATOR(pg_catalog.<=) c.now) AS due,
+			pg_catalog.count(*) FILTER (WHERE c.lease_until OPERATOR(pg_catalog.>) c.now) AS under_way,
+			COALESCE(EXTRACT(epoch FROM pg_catalog.max(c.now OPERATOR(pg_catalog.-) c.at) FILTER (WHERE c.at OPERATOR(pg_catalog.<=) c.now)), 0) AS late
+		FROM (
+			SELECT k.lease_until, GREATEST(k.next_at, k.blocked_until, k.lease_until) AS at, n.now
+			FROM (SELECT tokenbill.clock() AS now OFFSET 0) n
+			CROSS JOIN tokenbill.provider_check k
+			WHERE k.next_at IS NOT NULL
+		) c
+	) q
+	CROSS JOIN LATERAL (VALUES
+		('tokenbill_checks_due', q.due::pg_catalog.numeric, 'Checks that are due and have not begun'),
+		('tokenbill_checks_under_way', q.under_way::pg_catalog.numeric, 'Checks whose request is under way'),
+		('tokenbill_check_late_seconds', q.late, 'How long the check that is due longest has been')
+	) g (name, value, help)
+	WHERE tokenbill.visible('')
+	UNION ALL
 	SELECT 'tokenbill_breaker_state', pg_catalog.jsonb_build_object('kind', b.kind, 'target', b.name, 'state', s.state),
 		CASE WHEN b.state OPERATOR(pg_catalog.=) s.state THEN 1 ELSE 0 END, 'gauge', '1 for the state that the circuit breaker is in'
 	FROM tokenbill.breakers b
@@ -107,7 +148,7 @@ FROM (
 	CROSS JOIN LATERAL (VALUES
 		('tokenbill_breaker_opened_total', b.times_opened::pg_catalog.numeric, 'counter', 'How often the circuit breaker has opened'),
 		('tokenbill_breaker_failures', b.failures, 'gauge', 'Failed calls in a row'),
-		('tokenbill_breaker_p99_seconds', b.p99_ms::pg_catalog.numeric OPERATOR(pg_catalog./) 1000, 'gauge', '99th percentile of the durations of its last calls')
+		('tokenbill_breaker_p99_seconds', pg_catalog.trim_scale(b.p99_ms::pg_catalog.numeric OPERATOR(pg_catalog./) 1000), 'gauge', '99th percentile of the durations of its last calls')
 	) g (name, value, type, help)
 	WHERE g.value IS NOT NULL
 	UNION ALL

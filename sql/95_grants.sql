@@ -90,7 +90,7 @@ GRANT SELECT ON tokenbill.balances, tokenbill.statement, tokenbill.holds, tokenb
 GRANT EXECUTE ON FUNCTION tokenbill.verify_ledger(text), tokenbill.balance_at(text, timestamptz), tokenbill.explain_burn(text, numeric, text) TO tokenbill_reader;
 GRANT SELECT ON tokenbill.worker_errors, tokenbill.worker_status TO tokenbill_reader;
 GRANT EXECUTE ON FUNCTION tokenbill.worker_state() TO tokenbill_reader;
-GRANT EXECUTE ON FUNCTION tokenbill.metrics_text(), tokenbill.counters() TO tokenbill_reader;
+GRANT EXECUTE ON FUNCTION tokenbill.metrics_text(), tokenbill.counters(), tokenbill.latency_bounds() TO tokenbill_reader;
 GRANT SELECT ON tokenbill.margin_daily, tokenbill.prices_below_cost, tokenbill.suspense TO tokenbill_reader;
 GRANT SELECT ON tokenbill.prices_below_cost, tokenbill.suspense TO tokenbill_billing;
 GRANT EXECUTE ON FUNCTION tokenbill.unit_price_above(numeric, jsonb, numeric) TO tokenbill_billing, tokenbill_reader;

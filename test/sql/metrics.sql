@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(50);
+SELECT plan(60);
 SET LOCAL tokenbill.clock = '2026-03-02 00:30:00+00';
 
 -- One value, of the metric with these labels
@@ -72,6 +72,26 @@ SELECT is(pg_temp.of('tokenbill_provider_low_balance', '{"provider": "mq", "curr
 SELECT tokenbill.set_provider('mq', enabled => false) \g /dev/null
 SELECT is_empty($$SELECT * FROM tokenbill.metrics WHERE labels ->> 'provider' = 'mq'$$, 'nothing of one that is switched off');
 
+-- Checks: what is due, and a histogram of the answers
+SELECT tokenbill.add_preset('mtc', 'https://mtc.example.com'), tokenbill.add_preset_request('mtc', '/balance', '$.balance', headers => '{}') \g /dev/null
+SELECT pg_temp.of('tokenbill_checks_due') AS due, pg_temp.of('tokenbill_checks_under_way') AS under_way \gset
+SELECT tokenbill.add_provider('mc', 'mtc', check_every => '1 hour') \g /dev/null
+UPDATE tokenbill.provider_check SET next_at = '2026-03-02 00:41:10+00' WHERE provider = 'mc';
+SELECT is(pg_temp.of('tokenbill_checks_due'), :due + 0.0, 'a check that is to come is not due');
+SET LOCAL tokenbill.clock = '2026-03-02 00:42:00+00';
+SELECT is(pg_temp.of('tokenbill_checks_due'), :due + 1.0, 'at its time it is');
+SELECT is(pg_temp.of('tokenbill_check_late_seconds') >= 50, true, 'and how long it has been');
+SELECT target, lease FROM tokenbill.claim_checks(1000) WHERE target = 'mc' \gset
+SELECT is(pg_temp.of('tokenbill_checks_due'), 0.0, 'under way it is not due any more');
+SELECT is(pg_temp.of('tokenbill_checks_under_way') > :under_way, true, 'but under way');
+SELECT tokenbill.record_check(:'target', :lease, 200, '{}', '{"balance": 7}', NULL, NULL, 1000) \g /dev/null
+SELECT is(pg_temp.of('tokenbill_checks_total', '{"provider": "mc"}'), 1.0, 'it ends');
+UPDATE tokenbill.provider_check SET latency[1] = 3, latency[11] = 2, latency_ms = 61100 WHERE provider = 'mc';
+SELECT bag_eq($$SELECT labels ->> 'le', value FROM tokenbill.metrics WHERE name = 'tokenbill_check_duration_seconds_bucket' AND labels ->> 'provider' = 'mc'$$, $$VALUES
+	('0.05', 3::numeric), ('0.1', 3), ('0.25', 3), ('0.5', 3), ('1', 4), ('1.2', 4), ('2.5', 4), ('5', 4), ('10', 4), ('20', 4), ('+Inf', 6)$$, 'each bucket has all that took no longer');
+SELECT is(pg_temp.of('tokenbill_check_duration_seconds_count', '{"provider": "mc"}'), 6.0, 'the last of them is the count');
+SELECT is(pg_temp.of('tokenbill_check_duration_seconds_sum', '{"provider": "mc"}'), 61.1, 'and the sum is in seconds');
+
 -- Breakers and the worker's errors
 SELECT tokenbill.breaker_note('provider', 'mp', false, NULL) FROM generate_series(1, 5) \g /dev/null
 SELECT bag_eq($$SELECT labels ->> 'state', value FROM tokenbill.metrics WHERE name = 'tokenbill_breaker_state' AND labels @> '{"kind": "provider", "target": "mp"}'$$,
@@ -105,8 +125,11 @@ SELECT is_empty($$SELECT name FROM tokenbill.metrics WHERE (type = 'counter') <>
 CREATE TEMP TABLE said AS SELECT n, line FROM string_to_table(tokenbill.metrics_text(), E'\n') WITH ORDINALITY l (line, n);
 SELECT is(line, '', 'the last line has its end') FROM said ORDER BY n DESC LIMIT 1;
 SELECT is((SELECT count(*) FROM said WHERE line ~ '^[a-z]'), (SELECT count(*) FROM tokenbill.metrics), 'a line each');
-SELECT is((SELECT count(*) FROM said WHERE line ~ '^# (HELP|TYPE) '), (SELECT 2 * count(DISTINCT name) FROM tokenbill.metrics), 'and two above each name');
-SELECT results_eq($$SELECT line FROM said WHERE line ~ 'provider_balance' ORDER BY n$$, $$VALUES
+SELECT is((SELECT count(*) FROM said WHERE line ~ '^# (HELP|TYPE) '), (SELECT 2 * count(DISTINCT CASE type WHEN 'histogram' THEN regexp_replace(name, '_[a-z]+$', '') ELSE name END) FROM tokenbill.metrics),
+	'and two above each name, for a histogram once');
+SELECT is(string_agg(substring(line FROM 'seconds(_[a-z]+).*') || coalesce(substring(line FROM 'le="([^"]+)"'), ''), ' ' ORDER BY n), '_bucket0.05 _bucket0.1 _bucket0.25 _bucket0.5 _bucket1 _bucket1.2 _bucket2.5 _bucket5 _bucket10 _bucket20 _bucket+Inf _count _sum',
+	'whose parts stand together, by their bounds') FROM said WHERE line ~ '^tokenbill_check_duration.*"mc"';
+SELECT results_eq($$SELECT line FROM said WHERE line ~ 'provider_balance( |.*mp)' ORDER BY n$$, $$VALUES
 	('# HELP tokenbill_provider_balance What the provider still holds, as last reported'), ('# TYPE tokenbill_provider_balance gauge'),
 	('tokenbill_provider_balance{currency="USD",provider="mp"} 100.000000000000000000000000000001')$$, 'with every digit');
 SELECT tokenbill.add_provider('m"\', 'manual') \g /dev/null
@@ -116,7 +139,7 @@ FROM string_to_table(tokenbill.metrics_text(), E'\n') line WHERE line ~ 'stale.*
 -- A tenant's own
 SELECT (pg_temp.error_of('CREATE ROLE mt_tenant LOGIN IN ROLE tokenbill_reader')).sqlstate \g /dev/null
 SELECT tokenbill.map_tenant('mt_tenant', 'mb') \g /dev/null
-SELECT is(pg_temp.rows_as($$SELECT DISTINCT line FROM string_to_table(tokenbill.metrics_text(), E'\n') line WHERE line ~ 'customer_balance\{|provider|refusals|breaker|worker|webhook|credential|alert'$$, 'mt_tenant'),
+SELECT is(pg_temp.rows_as($$SELECT DISTINCT line FROM string_to_table(tokenbill.metrics_text(), E'\n') line WHERE line ~ 'customer_balance\{|provider|refusals|breaker|worker|webhook|credential|alert|check'$$, 'mt_tenant'),
 	'[{"line": "tokenbill_customer_balance{currency=\"MTC\"} -3.5"}]', 'a tenant sees its own');
 SELECT * FROM finish();
 ROLLBACK;

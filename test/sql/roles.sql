@@ -32,7 +32,7 @@ INSERT INTO may VALUES
 	('count_characters', true, true, false, true), ('count_graphemes', true, true, false, true), ('count_words', true, true, false, true),
 	('count_images', true, true, false, true), ('count_pixels', true, true, false, true), ('count_seconds', true, true, false, true), ('count_requests', true, true, false, true), ('count_sum', true, true, false, true),
 	('set_meter_function', false, false, false, true),
-	('verify_ledger', false, false, true, true), ('metrics_text', false, false, true, true), ('counters', false, false, true, true),
+	('verify_ledger', false, false, true, true), ('metrics_text', false, false, true, true), ('counters', false, false, true, true), ('latency_bounds', false, false, true, true),
 	('set_spend_limit', false, true, false, true), ('set_rate_limit', false, true, false, true), ('drop_limit', false, true, false, true), ('limit_state', true, true, true, true),
 	('set_account_status', false, false, false, true), ('set_credit_limit', false, false, false, true), ('set_account_policy', false, false, false, true), ('expire_holds', false, false, false, true),
 	('expire_credits', false, false, false, true), ('set_burn_order', false, false, false, true),
