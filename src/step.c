@@ -37,6 +37,9 @@
 #define STATEMENT_MS 30000
 #define LOCK_MS 2000
 
+/* An error that was not seen for so long is news. */
+#define NEWS_US (10 * SECS_PER_MINUTE * USECS_PER_SEC)
+
 /* After so many failures in a row, of whatever, the process starts afresh. */
 #define TOO_MANY_FAILURES 20
 
@@ -227,6 +230,27 @@ tb_duty_rests(Duty *duty)
 		(TimestampTz) tb_back_off(duty->failures) * 1000;
 }
 
+/*
+ * Whether the log is to have a line of a duty's error: fewer and fewer, unless
+ * there was none for a while.  The table has all of them.
+ */
+static bool
+is_for_log(Duty *duty)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (now - duty->failed_at > NEWS_US)
+	{
+		duty->lines = 0;
+		duty->quiet_until = now;
+	}
+	duty->failed_at = now;
+	if (now < duty->quiet_until)
+		return false;
+	duty->quiet_until = now + (TimestampTz) tb_back_off(++duty->lines) * 1000;
+	return true;
+}
+
 /* An error of a step: into the log, into the table, and into shared memory. */
 static void
 take_failure(Duty *duty, const char *target, const ErrorData *error)
@@ -236,11 +260,12 @@ take_failure(Duty *duty, const char *target, const ErrorData *error)
 
 	tb_duty_rests(duty);
 	tb_worker_says(error->message);
-	ereport(LOG,
-			(errcode(error->sqlerrcode),
-			 errmsg("tokenbill worker: %s: %s", duty->name, error->message),
-			 error->detail ? errdetail_internal("%s", error->detail) : 0,
-			 error->context ? errcontext("%s", error->context) : 0));
+	if (is_for_log(duty))
+		ereport(LOG,
+				(errcode(error->sqlerrcode),
+				 errmsg("tokenbill worker: %s: %s", duty->name, error->message),
+				 error->detail ? errdetail_internal("%s", error->detail) : 0,
+				 error->context ? errcontext("%s", error->context) : 0));
 	another = try_step("worker error", record_failure, &failure);
 	if (another != NULL)
 		ereport(LOG,

@@ -10,6 +10,9 @@ typedef struct Duty
 	const char *name;
 	int			failures;		/* in a row */
 	TimestampTz not_before;		/* by the system's clock */
+	TimestampTz failed_at;		/* when it failed last */
+	TimestampTz quiet_until;	/* until when the log has heard enough of it */
+	int			lines;			/* what the log has heard */
 } Duty;
 
 /* What there is of the extension in this database. */

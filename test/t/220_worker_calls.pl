@@ -146,6 +146,22 @@ $double->script('one/user/balance', { body => balance_body('43') });
 $server->wait_until('the key to be there again', sub { ask('one'); return $c->value("SELECT balance FROM tokenbill.provider_balances WHERE provider = 'one'") eq '43'; });
 pass('with its key it is asked again');
 
+# ---- an answer that cannot be recorded: the row, a line of the log, and the next answers
+$log = $server->log_from;
+$c->query(q{CREATE FUNCTION public.stumble() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.provider LIKE 'quick%' AND NEW.answered_at IS NOT NULL THEN RAISE 'stumbled over %', NEW.provider; END IF; RETURN NEW; END $$});
+$c->query('CREATE TRIGGER stumble BEFORE UPDATE OF answered_at ON tokenbill.provider_check FOR EACH ROW EXECUTE FUNCTION public.stumble()');
+ask("quick$_") foreach 1 .. 5;
+$server->wait_until('all five errors', sub { return $c->value("SELECT count(*) FROM tokenbill.worker_errors WHERE duty = 'record a call'") == 5; });
+pass('answers that cannot be recorded are rows of worker_errors');
+my @lines = $server->log_lines($log, qr/tokenbill worker: record a call/);
+ok(@lines >= 1 && @lines < 5, 'the log has not a line of each: ' . scalar(@lines));
+$double->script('one/user/balance', { body => balance_body('44') });
+ask('one');
+wait_balance('one', '44');
+pass('other answers are recorded');
+$c->query('DROP TRIGGER stumble ON tokenbill.provider_check');
+$c->query('DROP FUNCTION public.stumble');
+
 # ---- requests in flight
 $double->script('held/user/balance', { hold => 'first', body => balance_body('7') }, { hold => 'second', body => balance_body('8') }, { hold => 'third', body => balance_body('9') });
 add('held');
