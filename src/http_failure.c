@@ -48,15 +48,14 @@ tb_http_fail(HttpTransfer *transfer, const char *kind, const char *format,...)
 	tb_http_make_ascii(transfer->error, strlen(transfer->error));
 }
 
-/* One of libcurl's points of time, in microseconds since it began; 0: not reached */
-static curl_off_t
-time_of(HttpTransfer *transfer, CURLINFO point)
+/* Whether any of the request has been sent */
+static bool
+has_been_sent(HttpTransfer *transfer)
 {
-	curl_off_t	result = 0;
+	long		size = 0;
 
-	if (curl_easy_getinfo(transfer->easy, point, &result) != CURLE_OK)
-		return 0;
-	return result;
+	return curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &size) == CURLE_OK &&
+		size > 0;
 }
 
 /* A time-out, with how far it had come by then */
@@ -69,9 +68,9 @@ explain_timeout(HttpTransfer *transfer)
 		tb_http_fail(transfer, "timeout",
 					 "the answer was not complete after %d ms; %zu bytes of its body had come",
 					 ms, transfer->received_length);
-	else if (time_of(transfer, CURLINFO_PRETRANSFER_TIME_T) > 0)
+	else if (has_been_sent(transfer))
 		tb_http_fail(transfer, "timeout", "no answer after %d ms", ms);
-	else if (time_of(transfer, CURLINFO_NAMELOOKUP_TIME_T) > 0)
+	else if (transfer->addresses_tried > 0)
 		tb_http_fail(transfer, "timeout", "not connected after %d ms", ms);
 	else
 		tb_http_fail(transfer, "timeout",
@@ -177,8 +176,7 @@ tb_http_explain(HttpTransfer *transfer, CURLcode code)
 			 * That is what libcurl says, too, of a line of a header of 100
 			 * kB. Newer ones have a word of their own for it.
 			 */
-			if (transfer->headers_complete ||
-				time_of(transfer, CURLINFO_STARTTRANSFER_TIME_T) == 0)
+			if (transfer->headers_complete || !has_been_sent(transfer))
 				tb_http_fail(transfer, "protocol", "%s", curl_easy_strerror(code));
 			else
 				explain_header(transfer);
