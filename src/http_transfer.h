@@ -30,8 +30,11 @@
 #define TB_MAX_HEADERS		200
 #define TB_MAX_HEADER_BYTES (64 * 1024)
 
-/* How long a request waits for others to the same host */
-#define TB_MAX_QUEUE_MS		60000
+/*
+ * How long a request waits for others to the same host.  Who has claimed it waits
+ * for tokenbill.request_timeout and a minute, and then has it made again.
+ */
+#define TB_MAX_QUEUE_MS		45000
 
 /* Room for a sentence about what went wrong */
 #define TB_MAX_HTTP_ERROR	512
