@@ -11,9 +11,12 @@
 #   make bench-growth    the same with 100 thousand and 10 million ledger lines
 #   make check-memory    the SQL tests under valgrind, ASan and UBSan
 #   make check-versions  the SQL tests on PostgreSQL 17 and 18
+#   make check-contracts what the worker asks, against vendors' specifications
+#   make soak            the worker with a thousand providers, for ten minutes
 #   make check-style     how the source looks
 
-TASKS = demo check bench bench-growth check-memory check-versions check-style
+TASKS = demo check bench bench-growth check-memory check-versions check-contracts soak \
+	check-style
 
 ifneq (,$(filter $(TASKS),$(MAKECMDGOALS)))
 
@@ -40,6 +43,12 @@ bench-growth:
 
 check check-memory check-versions:
 	@test/$@
+
+check-contracts:
+	@test/check contracts
+
+soak:
+	@test/check soak
 
 check-style:
 	@test/check-style --pgindent

@@ -8,6 +8,8 @@
 #   $server->wait_blocked($client)                       it waits for a lock
 #   $server->hammer($clock, $seed, $times, @scripts)     64 clients of pgbench
 #   $server->sound($when)                                the ledger is proven
+#   $server->watching                                    lines of postgresql.conf: a
+#                                                        worker that may ask a double
 #
 # and two functions: seed(), which prints and plants the seed of a randomised
 # test (TB_SEED in the environment repeats a run), and decimal(), an exact
@@ -63,6 +65,17 @@ sub begin
 	$self->start;
 	$self->safe_psql('postgres', 'CREATE EXTENSION tokenbill') unless $opt{no_extension};
 	return $self;
+}
+
+# With a worker, a key for its secrets, and leave to ask a double on this machine
+sub watching
+{
+	my ($self) = @_;
+	my $key = $self->basedir . '/secrets.key';
+	append_to_file($key, join('', map { sprintf '%02x', rand 256 } 1 .. 32) . "\n");
+	chmod 0600, $key or croak "chmod: $!";
+	return ("shared_preload_libraries = 'tokenbill'", "tokenbill.key_file = '$key'",
+		'tokenbill.allow_http = on', 'tokenbill.allow_private_addresses = on');
 }
 
 # clock: a fixed time for tokenbill in this session (superusers only)
