@@ -193,7 +193,8 @@ BEGIN
 	END IF;
 	missing := CASE
 		WHEN kind.source IN ('asked', 'derived') AND coalesce(watched.base_url, kind.base_url) IS NULL THEN 'base_url'
-		WHEN watched.secret IS NULL AND kind.needs_secret THEN 'secret'
+		/* what stands at a base_url of one's own may have the key itself */
+		WHEN watched.secret IS NULL AND kind.needs_secret AND watched.base_url IS NULL THEN 'secret'
 		WHEN watched.opening_balance IS NULL AND kind.source IN ('derived', 'ledger') THEN 'opening_balance' END;
 	IF missing IS NOT NULL THEN
 		PERFORM tokenbill.refuse('22023', format('a provider of preset %s needs %s', name, missing), jsonb_build_object('argument', missing),

@@ -83,14 +83,19 @@ BEGIN
 	IF base IS NULL THEN
 		PERFORM tokenbill.refuse('22023', 'the provider has no base_url', jsonb_build_object('provider', watched.provider), 'Give it one with tokenbill.set_provider().');
 	END IF;
-	/* sorted by name: some who sign want it so, and nobody else minds */
+	/*
+	 * Sorted by name: some who sign want it so, and nobody else minds.  Without a
+	 * secret, what would carry it is left out.
+	 */
 	SELECT string_agg(tokenbill.percent_encode(q.key) || '=' || tokenbill.fill_template(q.value, watched, check_call.page, 'query'), '&' ORDER BY q.key COLLATE "C")
-	INTO query FROM jsonb_each_text(r.query) q WHERE q.value !~ '\{page\}' OR check_call.page IS NOT NULL;
+	INTO query FROM jsonb_each_text(r.query) q
+	WHERE (q.value !~ '\{page\}' OR check_call.page IS NOT NULL) AND (q.value !~ '\{secret\}' OR watched.secret IS NOT NULL);
 	SELECT coalesce(jsonb_object_agg(h.key, tokenbill.fill_template(h.value, watched, check_call.page, 'header')), '{}')
-	INTO headers FROM jsonb_each_text(r.headers) h;
+	INTO headers FROM jsonb_each_text(r.headers) h WHERE h.value !~ '\{secret\}' OR watched.secret IS NOT NULL;
 	RETURN ROW('provider', watched.provider, check_call.lease, r.method,
 		base || tokenbill.fill_template(r.path, watched, check_call.page, 'path') || coalesce('?' || query, ''), headers,
-		tokenbill.fill_template(r.body, watched, check_call.page, 'body'), watched.secret, r.auth, NULL, NULL)::tokenbill.http_call;
+		tokenbill.fill_template(r.body, watched, check_call.page, 'body'), watched.secret,
+		CASE WHEN watched.secret IS NOT NULL THEN r.auth END, NULL, NULL)::tokenbill.http_call;
 END
 $function$;
 COMMENT ON FUNCTION tokenbill.check_call(tokenbill.provider, tokenbill.preset_request, bigint, text) IS 'Internal: a request of a preset, for this provider, now';

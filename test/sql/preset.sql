@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(142);
+SELECT plan(145);
 SET LOCAL tokenbill.clock = '2026-03-05 12:00:00+00';
 
 -- Those that are built in
@@ -99,6 +99,12 @@ SELECT tokenbill.drop_provider('t'), tokenbill.drop_provider('s') \g /dev/null
 SELECT results_eq($$SELECT name COLLATE "default" FROM tokenbill.secrets$$, $$VALUES ('shared')$$, 'a provider''s own goes with it, a shared one stays');
 SELECT tokenbill.add_provider('t', 'deepseek', secret => 'sk-2'), tokenbill.drop_secret('provider:t') \g /dev/null
 SELECT is(provider, 't', 'one whose secret is gone can be dropped') FROM tokenbill.drop_provider('t');
+SELECT is(secret, NULL, 'behind an address of one''s own it may have none') FROM tokenbill.add_provider('proxied', 'deepseek', base_url => 'https://proxy.example.com');
+SELECT is(secret, NULL, 'nor one that is signed') FROM tokenbill.add_provider('signed', 'aliyun', base_url => 'https://proxy.example.com');
+SET LOCAL tokenbill.clock = '2026-03-05 12:00:25+00';
+SELECT results_eq($$SELECT target COLLATE "default", headers - 'Accept', secret, auth FROM tokenbill.claim_checks(100) WHERE target IN ('proxied', 'signed') ORDER BY 1$$,
+	$$VALUES ('proxied', '{}'::jsonb, NULL::text, NULL::text), ('signed', (SELECT r.headers FROM tokenbill.preset_request r WHERE r.preset = 'aliyun'), NULL, NULL)$$, 'then it is asked without');
+SELECT tokenbill.drop_provider('proxied'), tokenbill.drop_provider('signed') \g /dev/null
 
 -- Settings: when it is asked again
 CREATE FUNCTION pg_temp.when_of(provider text) RETURNS text LANGUAGE sql AS $$ SELECT next_at || coalesce(' ' || lease, '') FROM tokenbill.provider_check c WHERE c.provider = when_of.provider $$;
