@@ -595,6 +595,14 @@ AS $function$
 DECLARE
 	freed bigint;
 BEGIN
+	/*
+	 * One of these answers may be what ended the worker, and would end the next one
+	 * just so.  We cannot know which, so each counts as a failure: after a few in a
+	 * row the breaker is open, and the server is not taken into recovery all the
+	 * time.
+	 */
+	PERFORM tokenbill.breaker_note('provider', c.provider, false, NULL)
+	FROM tokenbill.provider_check c WHERE c.lease IS NOT NULL;
 	UPDATE tokenbill.provider_check c
 	SET lease = NULL, lease_until = NULL, attempt = 0, step = NULL, progress = '{}', updated_at = tokenbill.clock()
 	WHERE c.lease IS NOT NULL;

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(148);
+SELECT plan(150);
 SET LOCAL tokenbill.clock = '2026-03-05 12:00:00+00';
 
 CREATE FUNCTION pg_temp.clock(at text) RETURNS void LANGUAGE sql AS $$ SELECT set_config('tokenbill.clock', (CASE WHEN at LIKE '%-%' THEN at ELSE '2026-03-05 ' || at END) || '+00', true) $$;
@@ -165,6 +165,10 @@ SELECT is(pg_temp.say('one'), 'USD 11 ok', 'and nothing has failed');
 SELECT pg_temp.claimed() \g /dev/null
 SELECT is(tokenbill.release_checks(), 1::bigint, 'a worker that crashed: what it had is free');
 SELECT is(pg_temp.claimed(), 'one', 'and taken again');
+SAVEPOINT crashes;
+SELECT is((SELECT string_agg(tokenbill.release_checks() || pg_temp.claimed(), ' ') FROM generate_series(1, 6)), '1one 1one 1one 1- 0- 0-', 'an answer that crashes each worker is not asked for all the time');
+SELECT is(state, 'open', 'it has opened the breaker') FROM tokenbill.breakers WHERE name = 'one';
+ROLLBACK TO crashes;
 SELECT lease AS old FROM pg_temp.check_of('one') \gset
 SELECT lease_until AS ends FROM pg_temp.check_of('one') \gset
 SELECT set_config('tokenbill.clock', :'ends', true) \g /dev/null
