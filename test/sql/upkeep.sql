@@ -3,6 +3,11 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
+-- other tests leave accounts and holds behind
+SET LOCAL client_min_messages = warning;
+DROP EXTENSION tokenbill;
+CREATE EXTENSION tokenbill;
+RESET client_min_messages;
 SELECT plan(47);
 CREATE FUNCTION pg_temp.at(clock timestamptz) RETURNS void LANGUAGE sql AS $$ SELECT set_config('tokenbill.clock', clock::text, true) $$;
 -- What is due, in a line; alerts have a test of their own

@@ -11,7 +11,7 @@ use Tokenbill::Server;
 
 my @key = ("tokenbill.key_command = 'printf %064d 7'", 'tokenbill.worker = off');
 my @log = (
-	'logging_collector = on', "log_destination = 'stderr,csvlog,jsonlog'", "log_directory = 'log'", 'log_rotation_age = 0',
+	'logging_collector = on', "log_destination = 'stderr,csvlog,jsonlog'", "log_directory = 'log'", 'log_rotation_age = 0', 'log_rotation_size = 0',
 	'log_parameter_max_length = -1', 'log_parameter_max_length_on_error = -1', 'log_min_error_statement = debug5', 'log_error_verbosity = verbose');
 
 # A secret that is nowhere else; they are looked for at the end
