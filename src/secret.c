@@ -311,12 +311,13 @@ tb_secret_open(const SealedSecret *sealed, const MasterKey *key, SecretText *sec
 						  tb_json("secret:s layout:i", name, (int64) sealed->layout),
 						  "A newer version of tokenbill has stored it: install that one.",
 						  "secret \"%s\" has an unknown layout", name);
+	/* in quotes, the id of a key is not taken for a key where errors are kept */
 	if (strcmp(sealed->key_id, key->id) != 0)
 		return tb_refusal(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 						  tb_json("secret:s key_id:s present_key_id:s", name,
 								  sealed->key_id, key->id),
 						  "Bring that key back, or store the secret again with tokenbill.set_secret().",
-						  "secret \"%s\" was encrypted with key %s, not with the present key %s",
+						  "secret \"%s\" was encrypted with key \"%s\", not with the present key \"%s\"",
 						  name, sealed->key_id, key->id);
 	if (payload(sealed->key_nonce) != NONCE_BYTES ||
 		payload(sealed->value_nonce) != NONCE_BYTES ||

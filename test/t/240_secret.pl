@@ -174,7 +174,7 @@ write_key($key_b);
 my ($id_b) = do { my $x = $server->client; $x->rows($set); my $i = $x->value("SELECT key_id FROM tokenbill.secrets WHERE name = 'any'"); $x->close; $i; };
 isnt($id_b, $id_a, 'another key has another id');
 refused('with another key', "SELECT open_secret('key')", '55000', qq({"key_id":"$id_a","present_key_id":"$id_b","secret":"key"}),
-	qq(secret "key" was encrypted with key $id_a, not with the present key $id_b));
+	qq(secret "key" was encrypted with key "$id_a", not with the present key "$id_b"));
 is($server->safe_psql('postgres', "SELECT open_secret('any')"), 'sk-any', 'what was set with it opens');
 $server->safe_psql('postgres', "UPDATE tokenbill.secret SET key_id = '$id_b' WHERE name = 'key'");
 refused('a row that says it is of this key', "SELECT open_secret('key')", 'XX001', '{"reason":"not_authentic","secret":"key"}', 'secret "key" has been changed, or belongs to another name');
@@ -202,8 +202,8 @@ foreach my $case (
 	[ "(ciphertext, value_nonce) = (SELECT o.ciphertext, o.value_nonce FROM tokenbill.secret o WHERE o.name = 'pem')", $changed ],
 	[ "(wrapped_key, key_nonce, ciphertext, value_nonce) = (SELECT o.wrapped_key, o.key_nonce, o.ciphertext, o.value_nonce FROM tokenbill.secret o WHERE o.name = 'pem')", $changed ],
 	[ 'layout = 2', [ '55000', '{"layout":2,"secret":"key"}', 'secret "key" has an unknown layout' ] ],
-	[ "key_id = ''", [ '55000', qq({"key_id":"","present_key_id":"$id_a","secret":"key"}), qq(secret "key" was encrypted with key , not with the present key $id_a) ] ],
-	[ "key_id = key_id || '0'", [ '55000', qq({"key_id":"${id_a}0","present_key_id":"$id_a","secret":"key"}), qq(secret "key" was encrypted with key ${id_a}0, not with the present key $id_a) ] ])
+	[ "key_id = ''", [ '55000', qq({"key_id":"","present_key_id":"$id_a","secret":"key"}), qq(secret "key" was encrypted with key "", not with the present key "$id_a") ] ],
+	[ "key_id = key_id || '0'", [ '55000', qq({"key_id":"${id_a}0","present_key_id":"$id_a","secret":"key"}), qq(secret "key" was encrypted with key "${id_a}0", not with the present key "$id_a") ] ])
 {
 	my ($what, $expected) = @$case;
 	my $x = $server->client;
