@@ -40,8 +40,9 @@ struct AccountChange
 	 * Sees the row in "account" and changes it there, or returns false to let
 	 * it be.  It is not locked yet: should it turn out to have been changed
 	 * by somebody else, may_change() is asked again about what they left.  So
-	 * it must start afresh each time, and must not run statements: what it
-	 * would read there may be newer than the row.
+	 * it must start afresh each time.  A statement that it runs reads what
+	 * may be newer than the row: it may only read what nobody changes without
+	 * rewriting the row, and must not fail because the two do not agree.
 	 */
 	bool		(*may_change) (AccountChange *change);
 	Account		account;		/* .account is set by the caller */

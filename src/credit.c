@@ -14,7 +14,11 @@
  *
  * and back to open when a refund brings something of it back.
  *
- * Rows are only read to be changed and changed while their account is locked.
+ * Rows are only read to be changed while their account is locked, or by the condition
+ * of the statement that is about to lock it, which reads again if it comes too late
+ * (movement.c).  They are only changed along with a line of the ledger, in a transaction
+ * that has rewritten the account's row, therefore: that is what tells whoever has read
+ * them that they are no longer so.
  */
 #include "credit.h"
 
@@ -26,12 +30,29 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
-#define CREDIT_COLUMNS 12
 #define CREDIT_SELECT \
-	"SELECT c.credit_key, c.seq, c.amount, c.remaining, c.reserved, c.cost_basis," \
-	" c.priority, c.category OPERATOR(pg_catalog.=) 'promotional', c.scope," \
-	" c.effective_at, c.expires_at, c.status" \
-	" FROM tokenbill.credit c WHERE c.account OPERATOR(pg_catalog.=) $1 AND "
+	"SELECT c.ctid, c FROM tokenbill.credit c WHERE c.account OPERATOR(pg_catalog.=) $1 AND "
+
+/* The columns of tokenbill.credit that are read here, in the table's order. */
+enum
+{
+	CREDIT_ACCOUNT,
+	CREDIT_KEY,
+	CREDIT_SEQ,
+	CREDIT_AMOUNT,
+	CREDIT_REMAINING,
+	CREDIT_RESERVED,
+	CREDIT_PRIORITY,
+	CREDIT_CATEGORY,
+	CREDIT_SCOPE,
+	CREDIT_COST_BASIS,
+	CREDIT_EFFECTIVE_AT,
+	CREDIT_EXPIRES_AT,
+	CREDIT_STATUS,
+	CREDIT_CREATED_AT,
+	CREDIT_UPDATED_AT,
+	CREDIT_COLUMNS
+};
 
 static void
 take_scope(Credit *credit, ArrayType *array)
@@ -48,34 +69,41 @@ take_scope(Credit *credit, ArrayType *array)
 			DatumGetTextPCopy(elements[i]);
 }
 
+/* Make a Credit of a row of the last result. */
 static Credit *
-take_credit(HeapTuple row, TupleDesc desc)
+take_credit(int number)
 {
 	Credit	   *credit = palloc0(sizeof(Credit));
+	Datum		columns[2];
 	Datum		values[CREDIT_COLUMNS];
 	bool		nulls[CREDIT_COLUMNS];
 
-	heap_deform_tuple(row, desc, values, nulls);
-	credit->key = DatumGetTextPCopy(values[0]);
-	credit->seq = DatumGetInt64(values[1]);
-	credit->amount = DatumGetNumericCopy(values[2]);
-	credit->remaining = DatumGetNumericCopy(values[3]);
-	credit->reserved = DatumGetNumericCopy(values[4]);
-	credit->cost_basis = DatumGetNumericCopy(values[5]);
-	credit->priority = DatumGetInt32(values[6]);
-	credit->promotional = DatumGetBool(values[7]);
-	if (!nulls[8])
-		take_scope(credit, DatumGetArrayTypeP(values[8]));
-	credit->effective_at = DatumGetTimestampTz(values[9]);
-	credit->expires_at = nulls[10] ? DT_NOEND : DatumGetTimestampTz(values[10]);
-	credit->status = DatumGetTextPCopy(values[11]);
+	heap_deform_tuple(SPI_tuptable->vals[number], SPI_tuptable->tupdesc, columns, nulls);
+	credit->ctid = *(ItemPointer) DatumGetPointer(columns[0]);
+	tb_take_row_apart(DatumGetHeapTupleHeaderCopy(columns[1]), CREDIT_COLUMNS, values,
+					  nulls);
+	credit->key = DatumGetTextPP(values[CREDIT_KEY]);
+	credit->seq = DatumGetInt64(values[CREDIT_SEQ]);
+	credit->amount = DatumGetNumeric(values[CREDIT_AMOUNT]);
+	credit->remaining = DatumGetNumeric(values[CREDIT_REMAINING]);
+	credit->reserved = DatumGetNumeric(values[CREDIT_RESERVED]);
+	credit->cost_basis = DatumGetNumeric(values[CREDIT_COST_BASIS]);
+	credit->priority = DatumGetInt32(values[CREDIT_PRIORITY]);
+	credit->promotional = tb_text_is(DatumGetTextPP(values[CREDIT_CATEGORY]),
+									 "promotional");
+	if (!nulls[CREDIT_SCOPE])
+		take_scope(credit, DatumGetArrayTypeP(values[CREDIT_SCOPE]));
+	credit->effective_at = DatumGetTimestampTz(values[CREDIT_EFFECTIVE_AT]);
+	credit->expires_at = nulls[CREDIT_EXPIRES_AT] ? DT_NOEND :
+		DatumGetTimestampTz(values[CREDIT_EXPIRES_AT]);
+	credit->status = DatumGetTextPP(values[CREDIT_STATUS]);
 	return credit;
 }
 
 /*
  * tb_load_credits
- *		Read the account's open credits.  Needs SPI, and the account locked;
- *		read_only takes them as the calling query sees them instead.
+ *		Read the account's open credits.  Needs SPI, and the account locked or
+ *		about to be; read_only takes them as the calling query sees them instead.
  */
 void
 tb_load_credits(Account *account, bool read_only)
@@ -100,8 +128,7 @@ tb_load_credits(Account *account, bool read_only)
 	list->size = list->n + 1;
 	list->credits = palloc(sizeof(Credit *) * list->size);
 	for (int i = 0; i < list->n; i++)
-		list->credits[i] = take_credit(SPI_tuptable->vals[i],
-									   SPI_tuptable->tupdesc);
+		list->credits[i] = take_credit(i);
 	account->open_credits = list;
 }
 
@@ -142,8 +169,7 @@ tb_find_credit(Account *account, const text *key)
 		list->credits = larger;
 		list->size = size;
 	}
-	list->credits[list->n] = take_credit(SPI_tuptable->vals[0],
-										 SPI_tuptable->tupdesc);
+	list->credits[list->n] = take_credit(0);
 	return list->credits[list->n++];
 }
 
@@ -158,15 +184,20 @@ state_of(const Credit *credit)
 	return tb_text_is(credit->status, "expired") ? "expired" : "spent";
 }
 
+/*
+ * Write a credit back.  Once it has been written it is no longer where it was read,
+ * and is found by its key.
+ */
 static void
 store_credit(const Account *account, Credit *credit, const char *state)
 {
-	/* without the status, no trigger has to look at the row */
+	/* the common case; without the status, no trigger has to look at the row */
 	static Statement amounts = {
 		.sql = "UPDATE tokenbill.credit SET remaining = $3, reserved = $4, updated_at = $5"
-		" WHERE account OPERATOR(pg_catalog.=) $1 AND credit_key OPERATOR(pg_catalog.=) $2",
-		.nargs = 5,
-		.types = {TEXTOID, TEXTOID, NUMERICOID, NUMERICOID, TIMESTAMPTZOID}
+		" WHERE ctid OPERATOR(pg_catalog.=) $6 AND account OPERATOR(pg_catalog.=) $1"
+		" AND credit_key OPERATOR(pg_catalog.=) $2",
+		.nargs = 6,
+		.types = {TEXTOID, TEXTOID, NUMERICOID, NUMERICOID, TIMESTAMPTZOID, TIDOID}
 	};
 	static Statement everything = {
 		.sql = "UPDATE tokenbill.credit SET remaining = $3, reserved = $4, updated_at = $5, status = $6"
@@ -174,6 +205,8 @@ store_credit(const Account *account, Credit *credit, const char *state)
 		.nargs = 6,
 		.types = {TEXTOID, TEXTOID, NUMERICOID, NUMERICOID, TIMESTAMPTZOID, TEXTOID}
 	};
+	bool		by_ctid = ItemPointerIsValid(&credit->ctid) &&
+		tb_text_is(credit->status, state);
 	Datum		values[6];
 
 	values[0] = PointerGetDatum(account->account);
@@ -181,11 +214,16 @@ store_credit(const Account *account, Credit *credit, const char *state)
 	values[2] = NumericGetDatum(credit->remaining);
 	values[3] = NumericGetDatum(credit->reserved);
 	values[4] = TimestampTzGetDatum(account->updated_at);
-	values[5] = CStringGetTextDatum(state);
-	if (tb_run(tb_text_is(credit->status, state) ? &amounts : &everything,
-			   values, NULL) != 1)
-		elog(ERROR, "credit is gone");
-	credit->status = cstring_to_text(state);
+	values[5] = by_ctid ? PointerGetDatum(&credit->ctid) : CStringGetTextDatum(state);
+	if (tb_run(by_ctid ? &amounts : &everything, values, NULL) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("a credit of account \"%s\" changed while the account was locked",
+						text_to_cstring(account->account)),
+				 errhint("Try the transaction again.")));
+	ItemPointerSetInvalid(&credit->ctid);
+	if (!tb_text_is(credit->status, state))
+		credit->status = cstring_to_text(state);
 	credit->changed = false;
 }
 

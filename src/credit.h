@@ -16,6 +16,8 @@
 typedef struct Credit
 {
 	text	   *key;
+	ItemPointerData ctid;		/* where it was read; invalid once it is
+								 * written */
 	int64		seq;			/* of the line that granted it */
 	Numeric		amount;
 	Numeric		remaining;		/* with what is reserved */
@@ -61,6 +63,7 @@ extern Numeric tb_unusable(const Account *account, const text *service);
 extern Numeric tb_spendable(const Account *account, const text *service);
 
 /* credit_expiry.c */
+extern bool tb_credits_due(const Account *account);
 extern uint64 tb_expire_credits_of(Account *account, int32 max);
 extern void tb_settle_credits(Account *account);
 extern bool tb_is_credit_expiry(const ChainedLine *line);

@@ -35,6 +35,32 @@ tb_is_credit_expiry(const ChainedLine *line)
 		tb_text_begins(line->idempotency_key, TB_CREDIT_EXPIRY_PREFIX);
 }
 
+/* Whether a credit's time is over and something of it is to expire. */
+static bool
+is_due(const Credit *credit, TimestampTz now)
+{
+	return credit->expires_at <= now &&
+		tb_compare(tb_credit_free(credit), tb_zero()) > 0;
+}
+
+/*
+ * tb_credits_due
+ *		Whether one of the credits that are loaded has to expire first.
+ */
+bool
+tb_credits_due(const Account *account)
+{
+	const CreditList *list = account->open_credits;
+	TimestampTz now = tb_now();
+
+	for (int i = 0; list != NULL && i < list->n; i++)
+	{
+		if (is_due(list->credits[i], now))
+			return true;
+	}
+	return false;
+}
+
 /*
  * Post the expiry of what is free of a credit.  The account is locked, and is
  * locked anew afterwards, for the next line.
@@ -87,8 +113,7 @@ tb_expire_credits_of(Account *account, int32 max)
 	{
 		Credit	   *credit = list->credits[i];
 
-		if (credit->expires_at > now ||
-			tb_compare(tb_credit_free(credit), tb_zero()) <= 0)
+		if (!is_due(credit, now))
 			continue;
 		expire(account, credit);
 		done++;
@@ -105,20 +130,14 @@ void
 tb_settle_credits(Account *account)
 {
 	CreditList *list = account->open_credits;
-	TimestampTz now = tb_now();
 
 	tb_store_credits(account);
-	for (int i = 0; i < list->n; i++)
-	{
-		if (list->credits[i]->expires_at > now ||
-			tb_compare(tb_credit_free(list->credits[i]), tb_zero()) <= 0)
-			continue;
-		if (!tb_lock_account(account->account, account))
-			elog(ERROR, "account is gone");
-		account->open_credits = list;
-		(void) tb_expire_credits_of(account, PG_INT32_MAX);
-		break;
-	}
+	if (!tb_credits_due(account))
+		return;
+	if (!tb_lock_account(account->account, account))
+		elog(ERROR, "account is gone");
+	account->open_credits = list;
+	(void) tb_expire_credits_of(account, PG_INT32_MAX);
 }
 
 /* The accounts that have credits to expire, as many as max credits are of. */

@@ -21,8 +21,7 @@ hint_number(const text *account)
 /*
  * tb_long_way_hinted, tb_hint_long_way
  *		Whether the account, or another with the same number, had to take movement.c's
- *		long way last time: it had open credits, or a limit of it was reached.  And
- *		note it.
+ *		long way last time, because a limit of it was reached.  And note it.
  */
 bool
 tb_long_way_hinted(const text *account)

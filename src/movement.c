@@ -5,8 +5,8 @@
  *	  claim the key -> open the month -> lock the account -> judge -> post
  *	  -> rows beside it
  *
- * A charge that looks at nothing but the account and its limits has a short way
- * through the middle of it: the statement that rewrites the account finds it, has it
+ * A charge that looks at nothing but the account, its credits and its limits has a short
+ * way through the middle of it: the statement that rewrites the account finds it, has it
  * judged and locks it, which spares one statement.  Whenever that does not get there,
  * the long way is taken from its beginning, and is what decides.
  *
@@ -20,6 +20,8 @@
  *   it does not, and the second is carried out.
  * - two charges on the last cent: the second is judged after the first committed;
  *   on the short way it has been judged before, and is again.
+ * - credits that change under a charge on the short way: it reads them before it has
+ *   the account locked, see may_change().
  * - capture against expiry: both lock the account; the second finds the hold's
  *   status changed and is refused.
  */
@@ -35,6 +37,7 @@
 #include "limit.h"
 #include "money.h"
 #include "month.h"
+#include "query.h"
 #include "rating.h"
 #include "tenant.h"
 #include "token.h"
@@ -125,24 +128,51 @@ typedef struct ChangeByMovement
 	Account		before;
 } ChangeByMovement;
 
+/*
+ * Judge the movement by the account's row, and by its open credits, which a statement
+ * of their own reads.  That is executed within the one that rewrites the account, in a
+ * snapshot of its own, which is newer.
+ *
+ * Race, credits that change under a charge: whoever changes credits has rewritten their
+ * account's row in the same transaction (credit.c).  So when ours is written it is still
+ * the newest, and then nobody has committed a change of the credits since it was made,
+ * and what was read here, later than that, belongs to it.  Or it is not, and then
+ * whatever was found here counts for nothing: the executor waits for who has changed it,
+ * locks the newest row, and asks again about that (EvalPlanQual), and the credits are
+ * read again, in a snapshot that is newer than the lock.  In REPEATABLE READ and
+ * SERIALIZABLE there is one snapshot for both, and a row that is not the newest is an
+ * error, 40001.
+ *
+ * A row and credits that do not belong together can also make this say no, and then
+ * the long way decides, as it does when a credit has to expire first.
+ */
 static bool
 may_change(AccountChange *change)
 {
 	ChangeByMovement *mine = (ChangeByMovement *) change;
+	Account    *account = &change->account;
+	bool		credited = account->credits > 0;
+	bool		agreed;
 
-	if (change->account.credits > 0)
-		return false;
-	mine->before = change->account;
+	mine->before = *account;
 	mine->movement->line.request = mine->request;
-	if (judge(mine->movement, &change->account) != NULL)
-		return false;
-	tb_next_line(&change->account, &mine->movement->line);
-	return true;
+	if (unlikely(credited))
+	{
+		tb_nest();
+		tb_load_credits(account, false);
+	}
+	agreed = !tb_credits_due(account) && judge(mine->movement, account) == NULL;
+	if (unlikely(credited))
+		tb_unnest();
+	if (agreed)
+		tb_next_line(account, &mine->movement->line);
+	return agreed;
 }
 
 /*
  * Put an account back that was changed before its line was found to be no new one.
- * We have it locked, so nobody has seen the change.
+ * We have it locked, so nobody has seen the change.  Its credits have been changed in
+ * memory only.
  */
 static void
 put_back(const text *name, Account *before)
@@ -165,8 +195,8 @@ answer(const Movement *movement, const Account *account, Receipt *receipt)
 /*
  * The short way: judge and change the account in one statement, then look at its
  * limits, then insert the line.  False, and nothing changed, if it turns out not to be
- * so simple: there is no account, it has credits, it is refused, or the key has been
- * used.  The long way finds out.
+ * so simple: there is no account, a credit of it has to expire, it is refused, or the key
+ * has been used.  The long way finds out.
  *
  * Here the account is changed before the limits are read and the key is known to be
  * new: it is locked by that, so what is read then is what counts.
@@ -191,6 +221,8 @@ move_at_once(Movement *movement, Receipt *receipt)
 	}
 	if (account->limits > 0)
 		tb_count_limits(movement);
+	if (account->open_credits != NULL)
+		tb_settle_credits(account);
 	answer(movement, account, receipt);
 	return true;
 }
@@ -239,8 +271,7 @@ tb_move(Movement *movement, Receipt *receipt)
 		refusal = judge(movement, &account);
 		if (refusal == NULL && account.limits > 0)
 			refusal = tb_judge_limits(movement, &account);
-		tb_hint_long_way(name, account.credits > 0 ||
-						 (refusal != NULL && refusal->sqlstate == TB_LIMITED));
+		tb_hint_long_way(name, refusal != NULL && refusal->sqlstate == TB_LIMITED);
 		if (likely(refusal == NULL))
 			break;
 		if (tb_find_line(name, line->idempotency_key, &was))

@@ -19,10 +19,35 @@
 #include "utils/typcache.h"
 
 /*
- * tb_enter
- *		Connect to SPI, as the owner of the function that was called.
+ * tb_nest, tb_unnest
+ *		A level of SPI of its own, for statements that are executed while another
+ *		one is: SPI keeps what belongs to the running one by level.
  *
  * The current memory context stays the caller's, so that results outlive SPI.
+ */
+void
+tb_nest(void)
+{
+	MemoryContext old = CurrentMemoryContext;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	MemoryContextSwitchTo(old);
+}
+
+void
+tb_unnest(void)
+{
+	MemoryContext old = CurrentMemoryContext;
+
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "could not disconnect from SPI");
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * tb_enter
+ *		Connect to SPI, as the owner of the function that was called.
  */
 void
 tb_enter(FunctionCallInfo fcinfo, Session *session)
@@ -42,9 +67,7 @@ tb_enter(FunctionCallInfo fcinfo, Session *session)
 	GetUserIdAndSecContext(&session->userid, &session->sec_context);
 	SetUserIdAndSecContext(owner, session->sec_context |
 						   SECURITY_LOCAL_USERID_CHANGE);
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "could not connect to SPI");
-	MemoryContextSwitchTo(session->context);
+	tb_nest();
 }
 
 /*
@@ -54,8 +77,7 @@ tb_enter(FunctionCallInfo fcinfo, Session *session)
 void
 tb_leave(Session *session)
 {
-	if (SPI_finish() != SPI_OK_FINISH)
-		elog(ERROR, "could not disconnect from SPI");
+	tb_unnest();
 	SetUserIdAndSecContext(session->userid, session->sec_context);
 	MemoryContextSwitchTo(session->context);
 }

@@ -24,6 +24,8 @@ typedef struct Session
 	MemoryContext context;
 } Session;
 
+extern void tb_nest(void);
+extern void tb_unnest(void);
 extern void tb_enter(FunctionCallInfo fcinfo, Session *session);
 extern void tb_leave(Session *session);
 extern uint64 tb_run(Statement *statement, Datum *values, const char *nulls);
