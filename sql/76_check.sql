@@ -448,14 +448,6 @@ BEGIN
 	IF NOT FOUND THEN
 		RETURN;
 	END IF;
-	IF record_check.error_kind = 'shutdown' THEN
-		/* nobody's fault: from the beginning, by the next worker */
-		UPDATE tokenbill.provider_check c
-		SET lease = NULL, lease_until = NULL, attempt = 0, step = NULL, progress = '{}', next_at = now, updated_at = now
-		WHERE c.provider = state.provider;
-		PERFORM tokenbill.breaker_note('provider', watched.provider, NULL, NULL);
-		RETURN;
-	END IF;
 
 	/* what does it say? */
 	state.status := record_check.status;

@@ -329,10 +329,6 @@ BEGIN
 		d.status := record_webhook.status;
 		d.error := NULL;
 		d.next_at := NULL;
-	ELSIF record_webhook.error_kind = 'shutdown' THEN
-		/* the worker ended, which says nothing of the receiver */
-		d.attempts := d.attempts - 1;
-		d.next_at := now;
 	ELSE
 		d.status := record_webhook.status;
 		d.error := left(coalesce(record_webhook.error, 'HTTP ' || record_webhook.status, 'no answer'), 250);

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(150);
+SELECT plan(148);
 SET LOCAL tokenbill.clock = '2026-03-05 12:00:00+00';
 
 CREATE FUNCTION pg_temp.clock(at text) RETURNS void LANGUAGE sql AS $$ SELECT set_config('tokenbill.clock', (CASE WHEN at LIKE '%-%' THEN at ELSE '2026-03-05 ' || at END) || '+00', true) $$;
@@ -158,12 +158,9 @@ SELECT pg_temp.clock('19:40:00'), tokenbill.check_provider_now('one'), pg_temp.a
 SELECT pg_temp.clock('19:41:00'), tokenbill.check_provider_now('one'), pg_temp.asked('one', 200, '{"balance": 11}', ms => 60000) \g /dev/null
 SELECT is(latency[6:], '{1,0,0,0,0,1}', 'up to a bound, and beyond all') FROM pg_temp.check_of('one');
 
--- Shutdown, crash, and answers that come too late
-SELECT pg_temp.clock('20:00:00'), tokenbill.check_provider_now('one'), pg_temp.asked('one', NULL, error_kind => 'shutdown') \g /dev/null
-SELECT is(pg_temp.pick(c, 'next_at', 'lease', 'attempt', 'error'), '{"next_at": "2026-03-05T20:00:00+00:00", "lease": null, "attempt": 0, "error": null}', 'a worker that shuts down: the next one begins at once') FROM pg_temp.check_of('one') c;
-SELECT is(pg_temp.say('one'), 'USD 11 ok', 'and nothing has failed');
-SELECT pg_temp.claimed() \g /dev/null
-SELECT is(tokenbill.release_checks(), 1::bigint, 'a worker that crashed: what it had is free');
+-- A worker that ends, and answers that come too late
+SELECT pg_temp.clock('20:00:00'), tokenbill.check_provider_now('one'), pg_temp.claimed() \g /dev/null
+SELECT is(tokenbill.release_checks(), 1::bigint, 'a worker that has ended: what it had is free');
 SELECT is(pg_temp.claimed(), 'one', 'and taken again');
 SAVEPOINT crashes;
 SELECT is((SELECT string_agg(tokenbill.release_checks() || pg_temp.claimed(), ' ') FROM generate_series(1, 6)), '1one 1one 1one 1- 0- 0-', 'an answer that crashes each worker is not asked for all the time');
