@@ -107,8 +107,8 @@ pass('at last it has answered');
 
 # ---- what is broken
 add('nobody', url => 'http://127.0.0.1:1');
-add('gone', url => $double->url('gone'));
 $double->script('gone/user/balance', { status => 503, body => { error => 'busy' } });
+add('gone', url => $double->url('gone'));
 $double->script('junk/user/balance', { body => "\x{1}\x{2}{{{" });
 add('junk');
 $server->wait_until('three to have failed', sub {
@@ -134,9 +134,13 @@ append_to_file($spare, 'b2' x 32);
 chmod 0600, $spare;
 $c->query("ALTER SYSTEM SET tokenbill.key_file = '$spare'");
 $server->reload;
+# the first may still be asked with the key of before
+$server->wait_until('its error', sub { ask('one'); return defined $c->value("SELECT error FROM tokenbill.provider_balances WHERE provider = 'one'"); });
+$server->wait_until('that to be over', sub { return $c->value("SELECT next_at > now() FROM tokenbill.provider_checks WHERE provider = 'one'") eq 't' && $server->worker->{requests} == 0; });
 $double->forget;
+my $failures = $c->value("SELECT failures FROM tokenbill.provider_balances WHERE provider = 'one'");
 ask('one');
-$server->wait_until('its error', sub { return defined $c->value("SELECT error FROM tokenbill.provider_balances WHERE provider = 'one'"); });
+$server->wait_until('another error', sub { return $c->value("SELECT failures FROM tokenbill.provider_balances WHERE provider = 'one'") > $failures; });
 is(scalar($double->seen('/one/user/balance')), 0, 'a provider whose secret cannot be opened is not asked');
 is($c->value("SELECT balance FROM tokenbill.provider_balances WHERE provider = 'one'"), '42', 'and keeps its balance');
 note($c->value("SELECT error FROM tokenbill.provider_balances WHERE provider = 'one'"));
