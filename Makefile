@@ -58,10 +58,16 @@ else # everything else is PGXS
 EXTENSION = tokenbill
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" tokenbill.control)
 MODULE_big = tokenbill
-OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+OBJS = $(filter-out $(HTTP_OBJS),$(patsubst %.c,%.o,$(sort $(wildcard src/*.c))))
 
-# chain.c hashes with OpenSSL, http.c asks upstreams with libcurl
-SHLIB_LINK += -lcrypto -lcurl
+# chain.c hashes with OpenSSL
+SHLIB_LINK += -lcrypto
+
+# A second library, which the worker loads when it has a request to make: what
+# needs libcurl. To load that takes longer than a session's first charge.
+HTTP_OBJS = $(patsubst %,src/%.o,http http_failure http_guard http_loop http_memory \
+	http_receive http_setup)
+HTTP_LIBRARY = tokenbill_http$(DLSUFFIX)
 
 DATA = $(sort $(wildcard sql/upgrade/tokenbill--*--*.sql))
 DATA_built = tokenbill--$(EXTVERSION).sql
@@ -80,7 +86,7 @@ ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=tokenbill
 # brings them; on a machine that has them, make installcheck TAP_TESTS=1.
 PROVE_TESTS = test/t/*.pl
 
-EXTRA_CLEAN = tokenbill--*.sql tokenbill--*.sql.part
+EXTRA_CLEAN = tokenbill--*.sql tokenbill--*.sql.part $(HTTP_OBJS) $(HTTP_LIBRARY)
 
 PG_CONFIG = pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
@@ -112,7 +118,25 @@ endif
 include $(PGXS)
 
 # Debian's PGXS does not track headers
-$(OBJS): $(wildcard src/*.h)
+$(OBJS) $(HTTP_OBJS): $(wildcard src/*.h)
+
+# PGXS makes one library; the other one is made, installed and taken away in the
+# same way. It has no functions for SQL, so there is nothing to inline and no
+# bitcode.
+$(HTTP_LIBRARY): $(HTTP_OBJS)
+	$(LINK.shared) -o $@ $(HTTP_OBJS) $(LDFLAGS) $(LDFLAGS_SL) $(SHLIB_LINK) -lcurl
+
+all: $(HTTP_LIBRARY)
+
+install: install-http
+install-http: $(HTTP_LIBRARY) installdirs
+	$(INSTALL_SHLIB) $(HTTP_LIBRARY) '$(DESTDIR)$(pkglibdir)/'
+
+uninstall: uninstall-http
+uninstall-http:
+	rm -f '$(DESTDIR)$(pkglibdir)/$(HTTP_LIBRARY)'
+
+.PHONY: install-http uninstall-http
 
 # The directory is named too: its time moves when a part is taken away
 tokenbill--$(EXTVERSION).sql: $(SQL_PARTS) sql tokenbill.control Makefile

@@ -11,6 +11,7 @@ CREATE TABLE tokenbill.worker_error (
 	sqlstate text COLLATE "C" NOT NULL,
 	message text COLLATE "C" NOT NULL,
 	detail text,
+	hint text,
 	first_at timestamptz NOT NULL,
 	last_at timestamptz NOT NULL,
 	count bigint NOT NULL DEFAULT 1,
@@ -23,12 +24,13 @@ COMMENT ON COLUMN tokenbill.worker_error.target IS 'Name of the provider or what
 COMMENT ON COLUMN tokenbill.worker_error.sqlstate IS 'SQLSTATE';
 COMMENT ON COLUMN tokenbill.worker_error.message IS 'The message, at most 500 characters of it';
 COMMENT ON COLUMN tokenbill.worker_error.detail IS 'DETAIL of the last time';
+COMMENT ON COLUMN tokenbill.worker_error.hint IS 'HINT of the last time: what to do about it';
 COMMENT ON COLUMN tokenbill.worker_error.first_at IS 'When it was first seen';
 COMMENT ON COLUMN tokenbill.worker_error.last_at IS 'When it was last seen';
 COMMENT ON COLUMN tokenbill.worker_error.count IS 'How often it was seen';
 SELECT pg_catalog.pg_extension_config_dump('tokenbill.worker_error', '');
 
-CREATE FUNCTION tokenbill.record_worker_error(duty text, target text, sqlstate text, message text, detail text DEFAULT NULL) RETURNS void
+CREATE FUNCTION tokenbill.record_worker_error(duty text, target text, sqlstate text, message text, detail text DEFAULT NULL, hint text DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $function$
@@ -36,11 +38,11 @@ DECLARE
 	of_duty text := left(coalesce(record_worker_error.duty, ''), 64);
 	of_target text := left(coalesce(record_worker_error.target, ''), 128);
 BEGIN
-	INSERT INTO tokenbill.worker_error AS e (duty, target, sqlstate, message, detail, first_at, last_at)
+	INSERT INTO tokenbill.worker_error AS e (duty, target, sqlstate, message, detail, hint, first_at, last_at)
 	VALUES (of_duty, of_target, left(coalesce(record_worker_error.sqlstate, 'XX000'), 5), left(coalesce(record_worker_error.message, ''), 500),
-		left(record_worker_error.detail, 4000), tokenbill.clock(), tokenbill.clock())
+		left(record_worker_error.detail, 4000), left(record_worker_error.hint, 500), tokenbill.clock(), tokenbill.clock())
 	ON CONFLICT ON CONSTRAINT worker_error_pkey DO UPDATE
-	SET detail = excluded.detail, last_at = greatest(e.last_at, excluded.last_at), count = e.count + 1;
+	SET detail = excluded.detail, hint = excluded.hint, last_at = greatest(e.last_at, excluded.last_at), count = e.count + 1;
 	DELETE FROM tokenbill.worker_error e
 	WHERE e.duty = of_duty AND e.target = of_target AND (e.sqlstate, e.message) IN (
 		SELECT o.sqlstate, o.message FROM tokenbill.worker_error o
@@ -48,11 +50,11 @@ BEGIN
 		ORDER BY o.last_at DESC, o.first_at DESC OFFSET 50);
 END
 $function$;
-COMMENT ON FUNCTION tokenbill.record_worker_error(text, text, text, text, text) IS
+COMMENT ON FUNCTION tokenbill.record_worker_error(text, text, text, text, text, text) IS
 'Internal: notes what went wrong in the worker, or that it went wrong again';
 
 CREATE VIEW tokenbill.worker_errors WITH (security_barrier) AS
-SELECT e.duty, e.target, e.sqlstate, e.message, e.detail, e.first_at, e.last_at, e.count
+SELECT e.duty, e.target, e.sqlstate, e.message, e.detail, e.hint, e.first_at, e.last_at, e.count
 FROM tokenbill.worker_error e
 WHERE tokenbill.visible('');
 COMMENT ON VIEW tokenbill.worker_errors IS 'What went wrong in the worker, the same thing once with a count; kept for tokenbill.error_retention';
@@ -61,6 +63,7 @@ COMMENT ON COLUMN tokenbill.worker_errors.target IS 'Name of the provider or wha
 COMMENT ON COLUMN tokenbill.worker_errors.sqlstate IS 'SQLSTATE';
 COMMENT ON COLUMN tokenbill.worker_errors.message IS 'The message, at most 500 characters of it';
 COMMENT ON COLUMN tokenbill.worker_errors.detail IS 'DETAIL of the last time';
+COMMENT ON COLUMN tokenbill.worker_errors.hint IS 'HINT of the last time: what to do about it';
 COMMENT ON COLUMN tokenbill.worker_errors.first_at IS 'When it was first seen';
 COMMENT ON COLUMN tokenbill.worker_errors.last_at IS 'When it was last seen';
 COMMENT ON COLUMN tokenbill.worker_errors.count IS 'How often it was seen';
@@ -261,6 +264,7 @@ DECLARE
 	state text;
 	message text;
 	detail text;
+	hint text;
 BEGIN
 	SELECT u.duty INTO due FROM tokenbill.upkeep_due() u WHERE u.due_at <= tokenbill.clock() ORDER BY u.due_at, u.duty LIMIT 1;
 	IF NOT FOUND THEN
@@ -272,8 +276,8 @@ BEGIN
 			PERFORM tokenbill.rest_upkeep(due);
 		END IF;
 	EXCEPTION WHEN OTHERS THEN
-		GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
-		PERFORM tokenbill.record_worker_error(due, '', state, message, nullif(detail, ''));
+		GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+		PERFORM tokenbill.record_worker_error(due, '', state, message, nullif(detail, ''), nullif(hint, ''));
 		PERFORM tokenbill.rest_upkeep(due);
 	END;
 	RETURN EXISTS (SELECT FROM tokenbill.upkeep_due() u WHERE u.due_at <= tokenbill.clock());
@@ -297,13 +301,14 @@ DECLARE
 	state text;
 	message text;
 	detail text;
+	hint text;
 BEGIN
 	BEGIN
 		RETURN QUERY SELECT * FROM tokenbill.claim_checks(claim_calls.max);
 		GET DIAGNOSTICS claimed = ROW_COUNT;
 	EXCEPTION WHEN OTHERS THEN
-		GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
-		PERFORM tokenbill.record_worker_error('claim checks', '', state, message, nullif(detail, ''));
+		GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+		PERFORM tokenbill.record_worker_error('claim checks', '', state, message, nullif(detail, ''), nullif(hint, ''));
 	END;
 	IF claimed < claim_calls.max THEN
 		RETURN QUERY SELECT * FROM tokenbill.claim_webhooks(claim_calls.max - claimed::integer);

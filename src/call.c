@@ -3,6 +3,7 @@
  *	  Requests to the outside: taken on, made, and recorded.
  *
  *	  claim_calls()		a step			what is to be asked, each under a lease
+ *	  the library		a step, once	that makes requests; http_engine.c
  *	  secrets			a step			those that are needed, still encrypted
  *	  master key		no transaction	takes as long as its command does
  *	  tb_http_start()	no transaction	the secret is in the request, and wiped here
@@ -214,17 +215,17 @@ record_answer(Calls *calls, const HttpAnswer *answer)
 	(void) tb_step(&record_duty, answer->target, record, calls);
 }
 
-/* Record that a call was not made. */
+/* Record that a call was not made, and why: a word and a sentence. */
 static void
-record_refusal(Calls *calls, const Call *call)
+record_not_made(Calls *calls, const Call *call, const char *kind, const char *why)
 {
 	HttpAnswer	answer = {0};
 
 	answer.purpose = call->request.purpose;
 	answer.target = call->request.target;
 	answer.lease = call->request.lease;
-	answer.error = call->refusal->message;
-	answer.error_kind = "secret";
+	answer.error = why;
+	answer.error_kind = kind;
 	record_answer(calls, &answer);
 }
 
@@ -390,6 +391,19 @@ needs_secrets(const List *list)
 	return false;
 }
 
+/* Record of each call of a list that there is nothing to make it with. */
+static void
+record_no_library(Calls *calls)
+{
+	List	   *list = calls->list;
+	ListCell   *cell;
+
+	calls->list = NIL;
+	foreach(cell, list)
+		record_not_made(calls, lfirst(cell), "library",
+						"the library tokenbill_http cannot be loaded; see worker_errors");
+}
+
 /*
  * Start the calls of a list, and those that follow where one cannot be made.
  * Where the secrets cannot even be asked for nothing is recorded, for the
@@ -398,6 +412,8 @@ needs_secrets(const List *list)
 static void
 start_calls(Calls *calls)
 {
+	while (calls->list != NIL && !tb_http_load())
+		record_no_library(calls);
 	while (calls->list != NIL)
 	{
 		List	   *list = calls->list;
@@ -423,7 +439,7 @@ start_calls(Calls *calls)
 			Call	   *call = lfirst(cell);
 
 			if (call->refusal != NULL)
-				record_refusal(calls, call);
+				record_not_made(calls, call, "secret", call->refusal->message);
 		}
 	}
 }

@@ -9,13 +9,21 @@
  *
  * What an upstream does cannot make anything here throw; what can go wrong with
  * a request is an answer that says so.
+ *
+ * This is the library tokenbill_http, seen from tokenbill: http_engine.h.
  */
 #include "http_transfer.h"
 
 #include "storage/ipc.h"
 
+PG_MODULE_MAGIC;
+
+PGDLLEXPORT const HttpEngine *tokenbill_http_engine(void);
+
 /* How many requests may wait for their host */
 #define MAX_QUEUED 1000
+
+const HttpTerms *tb_terms = NULL;
 
 /* Every transfer is in one of these, in order of arrival */
 static dlist_head queued = DLIST_STATIC_INIT(queued);
@@ -24,7 +32,7 @@ static dlist_head finished = DLIST_STATIC_INIT(finished);
 static int	queued_count = 0;
 static int	sent_count = 0;
 
-/* tb_http_trust_changes when the connections that are kept were made */
+/* tb_terms->trust_changes when the connections that are kept were made */
 static uint64 trusted_at = 0;
 
 /* Free a transfer that has no handle */
@@ -105,19 +113,19 @@ host_is_full(const char *place)
 		if (strcmp(dlist_container(HttpTransfer, node, iter.cur)->place, place) == 0)
 			count++;
 	}
-	return count >= tb_http_max_per_host;
+	return count >= tb_terms->max_per_host;
 }
 
 /* Send a transfer that is in no list */
 static void
 send_transfer(HttpTransfer *transfer)
 {
-	bool		changed = trusted_at != tb_http_trust_changes;
+	bool		changed = trusted_at != tb_terms->trust_changes;
 
 	if (changed && sent_count == 0)
 	{
 		tb_http_loop_discard();
-		trusted_at = tb_http_trust_changes;
+		trusted_at = tb_terms->trust_changes;
 		changed = false;
 	}
 	transfer->began = tb_http_clock();
@@ -156,7 +164,7 @@ send_queued(void)
 			queued_count--;
 			put_finished(transfer);
 		}
-		else if (sent_count < tb_http_max_requests && !host_is_full(transfer->place))
+		else if (sent_count < tb_terms->max_requests && !host_is_full(transfer->place))
 		{
 			dlist_delete(&transfer->node);
 			queued_count--;
@@ -210,13 +218,9 @@ make_transfer(const HttpRequest *request)
 	return transfer;
 }
 
-/*
- * tb_http_start
- *		Begin a request.  What comes of it is said by tb_http_next() later, also if
- *		it cannot be made.
- */
-void
-tb_http_start(const HttpRequest *request)
+/* Begin a request; one that cannot be made has an answer, too. */
+static void
+start(const HttpRequest *request)
 {
 	static bool registered = false;
 	HttpTransfer *transfer;
@@ -241,12 +245,9 @@ tb_http_start(const HttpRequest *request)
 	send_queued();
 }
 
-/*
- * tb_http_running
- *		How many requests have been started whose answer has not been taken yet.
- */
-int
-tb_http_running(void)
+/* How many requests have been started whose answer has not been taken yet. */
+static int
+running(void)
 {
 	dlist_iter	iter;
 	int			count = queued_count + sent_count;
@@ -256,17 +257,13 @@ tb_http_running(void)
 	return count;
 }
 
-/*
- * tb_http_room
- *		How many requests may be started now without waiting for others, but for
- *		others to their host.
- */
-int
-tb_http_room(void)
+/* How many requests may be started now without waiting for all others. */
+static int
+room(void)
 {
 	if (queued_count >= MAX_QUEUED)
 		return 0;
-	return Max(tb_http_max_requests - sent_count, 0);
+	return Max(tb_terms->max_requests - sent_count, 0);
 }
 
 /* Take in what libcurl is through with */
@@ -315,14 +312,9 @@ give_up(void)
 	tb_http_loop_discard();
 }
 
-/*
- * tb_http_wait
- *		Wait until a request is over or goes on, the process's latch is set, or
- *		the time has passed; -1: for ever.  Returns whether the latch was set.  It
- *		is reset: the caller looks afterwards at everything that may have set it.
- */
-bool
-tb_http_wait(long timeout_ms)
+/* Wait until something happens to a request, to the latch, or the time is over. */
+static bool
+wait_for_any(long timeout_ms)
 {
 	int64		wait_ms = timeout_ms;
 	bool		woken = false;
@@ -344,13 +336,9 @@ tb_http_wait(long timeout_ms)
 	return woken;
 }
 
-/*
- * tb_http_next
- *		The answer to the request that was over first and has not been taken yet.
- *		False if there is none.  It is valid until tb_http_done().
- */
-bool
-tb_http_next(HttpAnswer *answer)
+/* The answer to the request that was over first; false if there is none. */
+static bool
+next_answer(HttpAnswer *answer)
 {
 	HttpTransfer *transfer;
 
@@ -385,13 +373,38 @@ tb_http_next(HttpAnswer *answer)
 	return true;
 }
 
-/*
- * tb_http_done
- *		Free an answer.
- */
-void
-tb_http_done(HttpAnswer *answer)
+static void
+done_with(HttpAnswer *answer)
 {
 	free_transfer(answer->handle);
 	answer->handle = NULL;
+}
+
+/* Called once, before all others. */
+static void
+begin(const HttpTerms *terms)
+{
+	tb_terms = terms;
+}
+
+/*
+ * tokenbill_http_engine
+ *		What tokenbill looks for when it has loaded this library.
+ */
+const HttpEngine *
+tokenbill_http_engine(void)
+{
+	static const HttpEngine engine = {
+		.interface_number = TB_HTTP_INTERFACE,
+		.version = TOKENBILL_VERSION,
+		.begin = begin,
+		.start = start,
+		.running = running,
+		.room = room,
+		.wait = wait_for_any,
+		.next = next_answer,
+		.done = done_with,
+	};
+
+	return &engine;
 }

@@ -5,7 +5,7 @@
  * The worker starts requests and waits; the engine carries them out side by
  * side and hands out what came of them, in the order in which they end:
  *
- *	  while (tb_http_room() > 0 && something is due)
+ *	  while (tb_http_room() > 0 && something is due && tb_http_load())
  *		  tb_http_start(&request);
  *	  tb_http_wait(until something else is due);
  *	  while (tb_http_next(&answer))
@@ -74,6 +74,7 @@ typedef struct HttpAnswer
 } HttpAnswer;
 
 extern void tb_http_init(void);
+extern bool tb_http_load(void);
 extern void tb_http_start(const HttpRequest *request);
 extern int	tb_http_running(void);
 extern int	tb_http_room(void);

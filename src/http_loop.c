@@ -109,8 +109,8 @@ timer_callback(CURLM *of, long timeout_ms, void *unused)
  *		Initialise libcurl, if that has not been done in this process.  False if it
  *		is not possible.
  *
- * Not while the library is loaded: the postmaster loads it too, and what libcurl
- * and OpenSSL set up must not be shared by the processes that it forks.
+ * Not while the library is loaded: the postmaster may be told to load it, too, and
+ * what libcurl and OpenSSL set up must not be shared by the processes that it forks.
  */
 bool
 tb_http_loop_begin(void)
@@ -135,7 +135,7 @@ have_multi(void)
 		return false;
 	if (curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, socket_callback) != CURLM_OK ||
 		curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, timer_callback) != CURLM_OK ||
-		curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long) tb_http_max_requests) != CURLM_OK)
+		curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long) tb_terms->max_requests) != CURLM_OK)
 	{
 		curl_multi_cleanup(multi);
 		multi = NULL;

@@ -76,7 +76,7 @@ tb_http_read_url(HttpTransfer *transfer)
 		tb_http_fail(transfer, "protocol", "the URL is not one");
 	else if (pg_strcasecmp(scheme, "http") == 0)
 	{
-		if (!tb_http_allow_http)
+		if (!tb_terms->allow_http)
 			tb_http_fail(transfer, "protocol",
 						 "it is not asked without TLS while tokenbill.allow_http is off");
 	}
@@ -230,11 +230,11 @@ set_times(HttpTransfer *transfer)
 	int			total = transfer->timeout_ms;
 
 	if (total <= 0)
-		total = tb_http_request_timeout;
+		total = tb_terms->request_timeout;
 	SET(CURLOPT_TIMEOUT_MS, (long) total);
-	SET(CURLOPT_CONNECTTIMEOUT_MS, (long) tb_http_connect_timeout);
+	SET(CURLOPT_CONNECTTIMEOUT_MS, (long) tb_terms->connect_timeout);
 	SET(CURLOPT_LOW_SPEED_LIMIT, 1L);
-	SET(CURLOPT_LOW_SPEED_TIME, (long) (tb_http_idle_timeout + 999) / 1000);
+	SET(CURLOPT_LOW_SPEED_TIME, (long) (tb_terms->idle_timeout + 999) / 1000);
 	/* a thread that waits for a name server is left to itself */
 	SET(CURLOPT_QUICK_EXIT, 1L);
 	SET(CURLOPT_DNS_CACHE_TIMEOUT, 0L);
@@ -250,7 +250,7 @@ set_trust(HttpTransfer *transfer)
 	CURLcode	code = CURLE_OK;
 	curl_version_info_data *built = curl_version_info(CURLVERSION_NOW);
 
-	SET(CURLOPT_PROTOCOLS_STR, tb_http_allow_http ? "http,https" : "https");
+	SET(CURLOPT_PROTOCOLS_STR, tb_terms->allow_http ? "http,https" : "https");
 	SET(CURLOPT_FOLLOWLOCATION, 0L);
 	SET(CURLOPT_PROXY, "");
 	SET(CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
@@ -263,9 +263,9 @@ set_trust(HttpTransfer *transfer)
 	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
 	SET(CURLOPT_SSL_VERIFYPEER, 1L);
 	SET(CURLOPT_SSL_VERIFYHOST, 2L);
-	if (tb_http_ca_file != NULL && tb_http_ca_file[0] != '\0')
+	if (tb_terms->ca_file != NULL && tb_terms->ca_file[0] != '\0')
 	{
-		SET(CURLOPT_CAINFO, tb_http_ca_file);
+		SET(CURLOPT_CAINFO, tb_terms->ca_file);
 		SET(CURLOPT_CAPATH, NULL);
 	}
 	else if (built->cainfo != NULL)
@@ -305,7 +305,7 @@ tb_http_setup(HttpTransfer *transfer, bool fresh_connection)
 
 	transfer->max_bytes = Min(transfer->max_bytes, (size_t) PG_INT32_MAX);
 	if (transfer->max_bytes == 0)
-		transfer->max_bytes = (size_t) tb_http_max_response_kb * 1024;
+		transfer->max_bytes = (size_t) tb_terms->max_response_kb * 1024;
 	if (!leave_out_headers(transfer))
 		return false;
 	transfer->easy = easy = curl_easy_init();

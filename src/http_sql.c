@@ -3,7 +3,7 @@
  *	  What SQL asks about HTTP: how long a server wants us to wait, and whether an
  *	  address may be connected to.
  */
-#include "http_transfer.h"
+#include "http_engine.h"
 
 #include <netinet/in.h>
 
@@ -126,7 +126,7 @@ tokenbill_refused_address(PG_FUNCTION_ARGS)
 		socket_address.in6.sin6_family = AF_INET6;
 		memcpy(&socket_address.in6.sin6_addr, ip_addr(address), 16);
 	}
-	refused = tb_http_refused_address(&socket_address.any);
+	refused = tb_refused_address(&socket_address.any);
 	if (refused == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(refused));

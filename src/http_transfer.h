@@ -7,10 +7,13 @@
  *	  http_setup.c		what libcurl is told about a request
  *	  http_loop.c		libcurl's multi interface, sockets and timers
  *	  http_receive.c	headers and body as they arrive, and their limits
- *	  http_guard.c		addresses that are not connected to
+ *	  http_guard.c		sockets, and to whom they are not opened
  *	  http_failure.c	what went wrong, in a word and a sentence
  *	  http_memory.c		memory that is wiped before it is freed
- *	  http_setting.c	settings
+ *
+ * These make up the library tokenbill_http; http_engine.h is all it has in common
+ * with tokenbill.  No function or variable that is not static has a name that
+ * tokenbill has, too: the dynamic linker would take that one for both.
  *
  * libcurl's callbacks must not be left by a longjmp, so nothing that they reach
  * calls palloc, elog or anything else of the server's that throws.  That goes
@@ -19,7 +22,7 @@
 #ifndef TOKENBILL_HTTP_TRANSFER_H
 #define TOKENBILL_HTTP_TRANSFER_H
 
-#include "http.h"
+#include "http_engine.h"
 
 #include <curl/curl.h>
 #include <sys/socket.h>
@@ -86,17 +89,8 @@ typedef struct HttpTransfer
 	char		error[TB_MAX_HTTP_ERROR];
 } HttpTransfer;
 
-/* http_setting.c */
-extern int	tb_http_max_requests;
-extern int	tb_http_max_per_host;
-extern int	tb_http_connect_timeout;
-extern int	tb_http_request_timeout;
-extern int	tb_http_idle_timeout;
-extern int	tb_http_max_response_kb;
-extern bool tb_http_allow_http;
-extern bool tb_http_allow_private;
-extern char *tb_http_ca_file;
-extern uint64 tb_http_trust_changes;
+/* http.c */
+extern const HttpTerms *tb_terms;
 
 /* http_setup.c */
 extern bool tb_http_read_url(HttpTransfer *transfer);
@@ -119,7 +113,6 @@ extern size_t tb_http_body_callback(char *data, size_t size, size_t count,
 									void *transfer);
 
 /* http_guard.c */
-extern const char *tb_http_refused_address(const struct sockaddr *address);
 extern curl_socket_t tb_http_open_socket(void *transfer, curlsocktype purpose,
 										 struct curl_sockaddr *address);
 extern int	tb_http_close_socket(void *unused, curl_socket_t socket);

@@ -198,14 +198,14 @@ static void
 record_failure(void *arg)
 {
 	static Statement query = {
-		.sql = "SELECT tokenbill.record_worker_error($1, $2, $3, $4, $5)",
-		.nargs = 5,
-		.types = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
+		.sql = "SELECT tokenbill.record_worker_error($1, $2, $3, $4, $5, $6)",
+		.nargs = 6,
+		.types = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
 	};
 	Failure    *failure = arg;
 	const ErrorData *error = failure->error;
-	Datum		values[5];
-	char		nulls[6] = "     ";
+	Datum		values[6];
+	char		nulls[7] = "      ";
 
 	values[0] = CStringGetTextDatum(failure->duty);
 	values[1] = CStringGetTextDatum(failure->target ? failure->target : "");
@@ -215,6 +215,10 @@ record_failure(void *arg)
 		values[4] = CStringGetTextDatum(error->detail);
 	else
 		nulls[4] = 'n';
+	if (error->hint != NULL)
+		values[5] = CStringGetTextDatum(error->hint);
+	else
+		nulls[5] = 'n';
 	tb_run(&query, values, nulls);
 }
 
@@ -265,6 +269,7 @@ take_failure(Duty *duty, const char *target, const ErrorData *error)
 				(errcode(error->sqlerrcode),
 				 errmsg("tokenbill worker: %s: %s", duty->name, error->message),
 				 error->detail ? errdetail_internal("%s", error->detail) : 0,
+				 error->hint ? errhint("%s", error->hint) : 0,
 				 error->context ? errcontext("%s", error->context) : 0));
 	another = try_step("worker error", record_failure, &failure);
 	if (another != NULL)
