@@ -64,7 +64,7 @@ OBJS = $(filter-out $(HTTP_OBJS),$(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 SHLIB_LINK += -lcrypto
 
 # A second library, which the worker loads when it has a request to make: what
-# needs libcurl. To load that takes longer than a session's first charge.
+# needs libcurl. No session is to load that before its first charge.
 HTTP_OBJS = $(patsubst %,src/%.o,http http_failure http_guard http_loop http_memory \
 	http_receive http_setup)
 HTTP_LIBRARY = tokenbill_http$(DLSUFFIX)

@@ -3,13 +3,13 @@
  *	  What the two libraries hand each other.
  *
  * tokenbill, which every session loads that charges, is not linked with libcurl:
- * loading that costs more than the first charge does.  What needs it is in a
- * library of its own, tokenbill_http, which the worker loads when it has the
- * first request to make.  Neither library refers to a symbol of the other: all
- * there is between them is one function, found by its name, and the two structs
- * below.  Whoever changes one of them, or one of http.h, counts TB_HTTP_INTERFACE
- * up: a server may still run the library of before an installation when it loads
- * this one.
+ * that and the thirty libraries it needs would be loaded before the first charge,
+ * for nothing.  What needs it is in a library of its own, tokenbill_http, which the
+ * worker loads when it has the first request to make.  Neither library refers to a
+ * symbol of the other: all there is between them is one function, found by its
+ * name, and the two structs below.  Whoever changes one of them, or one of http.h,
+ * counts TB_HTTP_INTERFACE up: a server may still run the library of before an
+ * installation when it loads this one.
  */
 #ifndef TOKENBILL_HTTP_ENGINE_H
 #define TOKENBILL_HTTP_ENGINE_H
