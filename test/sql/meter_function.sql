@@ -35,7 +35,7 @@ SELECT results_eq($$SELECT quantity FROM tokenbill.quote('mf', 'tts', (SELECT us
 SELECT is(replayed, true, 'the same again is replayed') FROM tokenbill.charge('mf', 'tts', '{"input": "我喜欢 SQL"}', 'k1');
 SELECT pg_temp.refused($$SELECT tokenbill.charge('mf', 'tts', '{"input": "我喜欢 SQLite"}', 'k1')$$, 'PT409', '{"argument": "usage"}', 'another text is another request');
 SELECT lives_ok($$SELECT tokenbill.charge('mf', 'tts', '{"input": "my card is 4111 1111 1111 1111"}', 'k2')$$, 'a card number that is not kept is nobody''s business');
-SELECT is_empty($$SELECT 1 FROM tokenbill.ledger l WHERE l::text LIKE '%4111%'$$, 'and it is not kept');
+SELECT is_empty($$SELECT 1 FROM tokenbill.ledger l WHERE l::text ~ '4111 ?1111'$$, 'and it is not kept');
 SELECT results_eq($$SELECT quantity, amount FROM tokenbill.usage_daily WHERE service = 'tts'$$, $$VALUES (37::numeric, 0.000555)$$, 'usage_daily adds up what was counted');
 SELECT is(amount, 0::numeric, 'a sandbox account pays nothing') FROM tokenbill.charge('mf-sand', 'tts', '{"input": "x"}', 'k1');
 SELECT is(held, 0.003, 'a hold is priced from an estimate') FROM tokenbill.hold('mf', NULL, 'h1', service => 'tts', usage => jsonb_build_object('input', repeat('x', 200)));
