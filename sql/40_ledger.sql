@@ -134,6 +134,12 @@ DECLARE
 BEGIN
 	PERFORM tokenbill.check_time('at', at);
 	PERFORM pg_advisory_xact_lock(x'746f6b62'::int, x'6d6f6e74'::int);
+	/*
+	 * ATTACH takes this lock anyway.  Here it has us hear, as an advisory lock does
+	 * not, what whoever we waited for has made: a session that had looked for the
+	 * table in vain would go on believing that there is none.
+	 */
+	LOCK TABLE tokenbill.ledger IN SHARE UPDATE EXCLUSIVE MODE;
 	IF to_regclass('tokenbill.' || leaf) IS NOT NULL THEN
 		RETURN leaf;
 	END IF;
