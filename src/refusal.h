@@ -10,6 +10,7 @@
 #define TB_CONFLICT		MAKE_SQLSTATE('P','T','4','0','9')
 #define TB_IN_PROGRESS	MAKE_SQLSTATE('P','T','4','2','3')
 #define TB_LIMITED		MAKE_SQLSTATE('P','T','4','2','9')
+#define TB_TIMED_OUT	MAKE_SQLSTATE('P','T','5','0','4')
 
 /* Why a request is not granted.  Lives in the caller's memory context. */
 typedef struct Refusal

@@ -31,7 +31,7 @@ typedef struct SecretText
 /* As it is stored. */
 typedef struct SealedSecret SealedSecret;
 
-/* The master key. */
+/* The master key, and those that were before it. */
 typedef struct MasterKey MasterKey;
 
 struct HttpRequest;

@@ -4,7 +4,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(35);
+SELECT plan(36);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 CREATE ROLE st_admin IN ROLE tokenbill_admin;
 CREATE ROLE st_tenant IN ROLE tokenbill_admin;
@@ -13,7 +13,7 @@ SELECT tokenbill.map_tenant('st_tenant', 'st') \g /dev/null
 
 -- Stored
 SELECT is(tokenbill.set_secret('one', 'sk-first')::text, '', 'set_secret returns nothing');
-SELECT is(row(s.*)::text, '(one,' || (SELECT key_id FROM tokenbill.secret) || ',"2026-03-01 12:00:00+00","2026-03-01 12:00:00+00")', 'secrets shows that it is there') FROM tokenbill.secrets s;
+SELECT is(row(s.*)::text, '(one,1,' || (SELECT key_id FROM tokenbill.secret) || ',"2026-03-01 12:00:00+00","2026-03-01 12:00:00+00")', 'secrets shows that it is there') FROM tokenbill.secrets s;
 SELECT is(row(s.*)::text ~ 'sk-first|736b2d6669727374', false, 'the row has it neither in plain text nor in hex') FROM tokenbill.secret s;
 SELECT is(layout, 1, 'layout 1') FROM tokenbill.secret;
 SELECT matches(key_id, '^[0-9a-f]{16}$', 'the key''s id is 16 digits') FROM tokenbill.secret;
@@ -25,6 +25,7 @@ SET LOCAL tokenbill.clock = '2026-03-02 12:00:00+00';
 SELECT tokenbill.set_secret('one', 'sk-first') \g /dev/null
 SELECT is(created_at || ' ' || updated_at, '2026-03-01 12:00:00+00 2026-03-02 12:00:00+00', 'set again, it is the same secret with a new value') FROM tokenbill.secret;
 SELECT is(count(*), 1::bigint, 'and one row') FROM tokenbill.secret;
+SELECT is(version, 2::bigint, 'its second version') FROM tokenbill.secret;
 SELECT is(key_id, :'old_key_id', 'wrapped by the same key') FROM tokenbill.secret;
 SELECT is(key_nonce = :'old_key_nonce' OR wrapped_key = :'old_wrapped_key' OR value_nonce = :'old_value_nonce' OR ciphertext = :'old_ciphertext', false, 'the same value again looks different, everywhere') FROM tokenbill.secret;
 SELECT tokenbill.set_secret('n' || i, 'the same') FROM generate_series(1, 50) i \g /dev/null

@@ -94,25 +94,39 @@ like((refusal($set))[3], qr/openssl rand -hex 32/, 'the hint says how to make on
 # ---- a file
 
 settings('tokenbill.key_file' => "$dir/key");
-refused('no such file', $set, '55000', '{"error":"No such file or directory","reason":"file_unreadable"}', 'could not open the key file: No such file or directory');
+refused('no such file', $set, '58030', '{"error":"No such file or directory","reason":"file_unreadable"}', 'could not open the key file: No such file or directory');
 foreach my $mode (0640, 0604, 0620, 0660, 0644, 0601)
 {
 	write_key($key_a, $mode);
-	refused(sprintf('a file of mode %04o', $mode), $set, '55000', sprintf('{"mode":"%04o","reason":"file_rights"}', $mode), 'the key file may be read by others');
+	refused(sprintf('a file of mode %04o', $mode), $set, 'F0000', sprintf('{"mode":"%04o","reason":"file_rights"}', $mode), 'the key file may be read by others');
 }
 unlink "$dir/key";
 mkdir "$dir/key", 0700;
-refused('a directory', $set, '55000', '{"mode":"0700","reason":"file_rights"}', 'the key file may be read by others');
+refused('a directory', $set, 'F0000', '{"mode":"0700","reason":"file_rights"}', 'the key file may be read by others');
 rmdir "$dir/key";
 is(system('mkfifo', '-m', '600', "$dir/key"), 0, 'a pipe is made');
-refused('a pipe, which is not waited for', $set, '55000', '{"mode":"0600","reason":"file_rights"}', 'the key file may be read by others');
-foreach my $bad ('', "\n", substr($key_a, 1), $key_a . '0', "$key_a $key_a", 'g' . substr($key_a, 1), substr($key_a, 0, 32) . ' ' . substr($key_a, 32), "0x$key_a", $key_a . ' ' x 1000, 'x' x 100000)
+refused('a pipe, which is not waited for', $set, 'F0000', '{"mode":"0600","reason":"file_rights"}', 'the key file may be read by others');
+my $source = '"source":"key_file"';
+foreach my $case (
+	[ '', 'empty' ], [ "\n", 'empty' ], [ " \r\n\t\n", 'empty' ],
+	[ substr($key_a, 1), 'wrong_length', 63 ], [ $key_a . '0', 'wrong_length', 65 ], [ '0' x 128, 'wrong_length', 128 ], [ '7', 'wrong_length', 1 ],
+	[ "\n$key_a\n" . substr($key_a, 2), 'wrong_length', 62, 3 ],
+	[ "$key_a $key_a", 'not_hex' ], [ 'g' . substr($key_a, 1), 'not_hex' ], [ substr($key_a, 0, 32) . ' ' . substr($key_a, 32), 'not_hex' ], [ "0x$key_a", 'not_hex' ],
+	[ "$key_a\nno key\n", 'not_hex', undef, 2 ], [ "$key_a\0", 'not_hex' ],
+	[ $key_a . ' ' x 3000, 'too_long' ], [ 'x' x 100000, 'too_long' ])
 {
+	my ($bad, $reason, $digits, $line) = @$case;
+	$line //= 1 if $reason =~ /^(?:not_hex|wrong_length)$/;
 	write_key($bad);
-	refused('a file with ' . length($bad) . ' bytes that are no key', $set, '55000', '{"reason":"not_hex","source":"key_file"}', 'what is in the key file is no key');
+	my $detail = '{' . join(',', (defined $digits ? qq("digits":$digits) : ()), (defined $line ? qq("line":$line) : ()), qq("reason":"$reason"), $source) . '}';
+	refused('a file with ' . length($bad) . " bytes that are no key: $reason", $set, 'F0000', $detail,
+		'what is in the key file is no key' . (defined $digits ? ": line $line has $digits digits, not 64" : ''));
 }
+my @many = map { sprintf '%064x', $_ } 1 .. 17;
+write_key(join "\n", @many);
+refused('seventeen keys', $set, 'F0000', qq({"max_keys":16,"reason":"too_many_keys",$source}), 'what is in the key file are more than 16 keys');
 my %id;
-foreach my $good ($key_a, uc $key_a, "$key_a\n", "$key_a\r\n", "\n  $key_a\t\n")
+foreach my $good ($key_a, uc $key_a, "$key_a\n", "$key_a\r\n", "\n  $key_a\t\n", "$key_a\n$key_b\n", "$key_a\n\n  $key_a \n", join("\n", $key_a, @many[ 1 .. 15 ]))
 {
 	foreach my $mode (0600, 0400)
 	{
@@ -123,7 +137,7 @@ foreach my $good ($key_a, uc $key_a, "$key_a\n", "$key_a\r\n", "\n  $key_a\t\n")
 		$c->close;
 	}
 }
-is(scalar keys %id, 1, 'it is the same key, with upper-case digits and with white space around');
+is(scalar keys %id, 1, 'it is the same key, with upper-case digits, with white space around, and with others below');
 my ($id_a) = keys %id;
 
 # ---- in and out again
@@ -173,37 +187,47 @@ $c->close;
 write_key($key_b);
 my ($id_b) = do { my $x = $server->client; $x->rows($set); my $i = $x->value("SELECT key_id FROM tokenbill.secrets WHERE name = 'any'"); $x->close; $i; };
 isnt($id_b, $id_a, 'another key has another id');
-refused('with another key', "SELECT open_secret('key')", '55000', qq({"key_id":"$id_a","present_key_id":"$id_b","secret":"key"}),
+refused('with another key', "SELECT open_secret('key')", '39000', qq({"key_id":"$id_a","present_key_id":"$id_b","reason":"other_key","secret":"key"}),
 	qq(secret "key" was encrypted with key "$id_a", not with the present key "$id_b"));
 is($server->safe_psql('postgres', "SELECT open_secret('any')"), 'sk-any', 'what was set with it opens');
 $server->safe_psql('postgres', "UPDATE tokenbill.secret SET key_id = '$id_b' WHERE name = 'key'");
-refused('a row that says it is of this key', "SELECT open_secret('key')", 'XX001', '{"reason":"not_authentic","secret":"key"}', 'secret "key" has been changed, or belongs to another name');
+refused('a row that says it is of this key', "SELECT open_secret('key')", 'XX001', '{"part":"key","reason":"not_authentic","secret":"key"}', 'secret "key" has been changed, or belongs to another name or version');
 $server->safe_psql('postgres', "UPDATE tokenbill.secret SET key_id = '$id_a' WHERE name = 'key'");
+write_key("$key_b\n$key_a\n");
+is($server->safe_psql('postgres', "SELECT open_secret('key')"), 'sk-other', 'with the first key below the other one it opens');
+is($server->safe_psql('postgres', "SELECT open_secret('any')"), 'sk-any', 'and so does what was set with the other');
+is($server->safe_psql('postgres', "SELECT tokenbill.set_secret('new', 'sk-new'); SELECT key_id FROM tokenbill.secrets WHERE name = 'new'"), "\n$id_b", 'what is set wants the present one');
 write_key($key_a);
 is($server->safe_psql('postgres', "SELECT open_secret('key')"), 'sk-other', 'with the first key again it opens again');
 
 # ---- rows that somebody has changed
 
-my $changed = [ 'XX001', '{"reason":"not_authentic","secret":"key"}', 'secret "key" has been changed, or belongs to another name' ];
-my $truncated = [ 'XX001', '{"reason":"wrong_length","secret":"key"}', 'secret "key" is truncated' ];
+sub changed { return [ 'XX001', qq({"part":"$_[0]","reason":"not_authentic","secret":"key"}), 'secret "key" has been changed, or belongs to another name or version' ]; }
+sub truncated { return [ 'XX001', qq({"part":"$_[0]","reason":"wrong_length","secret":"key"}), 'secret "key" is truncated' ]; }
+my %part = (key_nonce => 'key', wrapped_key => 'key', value_nonce => 'value', ciphertext => 'value');
+$server->safe_psql('postgres', "CREATE TABLE before AS SELECT * FROM tokenbill.secret WHERE name = 'key'; SELECT tokenbill.set_secret('key', 'sk-other')");
 foreach my $case (
-	(map { [ "$_ = set_byte($_, 0, get_byte($_, 0) # 1)", $changed ] } qw(key_nonce wrapped_key value_nonce ciphertext)),
-	(map { [ "$_ = set_byte($_, octet_length($_) - 1, get_byte($_, octet_length($_) - 1) # 128)", $changed ] } qw(wrapped_key ciphertext)),
-	[ 'ciphertext = substr(ciphertext, 1, octet_length(ciphertext) - 1)', $changed ],
-	[ "ciphertext = ciphertext || '\\x00'", $changed ],
-	[ "ciphertext = substr(ciphertext, 1, 16)", $truncated ],
-	[ "ciphertext = ''", $truncated ],
-	[ "ciphertext = decode(repeat('00', 8209), 'hex')", $truncated ],
-	[ "wrapped_key = substr(wrapped_key, 1, 47)", $truncated ],
-	[ "wrapped_key = ''", $truncated ],
-	[ "key_nonce = substr(key_nonce, 1, 11)", $truncated ],
-	[ "value_nonce = ''", $truncated ],
-	[ "(wrapped_key, key_nonce) = (SELECT o.wrapped_key, o.key_nonce FROM tokenbill.secret o WHERE o.name = 'pem')", $changed ],
-	[ "(ciphertext, value_nonce) = (SELECT o.ciphertext, o.value_nonce FROM tokenbill.secret o WHERE o.name = 'pem')", $changed ],
-	[ "(wrapped_key, key_nonce, ciphertext, value_nonce) = (SELECT o.wrapped_key, o.key_nonce, o.ciphertext, o.value_nonce FROM tokenbill.secret o WHERE o.name = 'pem')", $changed ],
-	[ 'layout = 2', [ '55000', '{"layout":2,"secret":"key"}', 'secret "key" has an unknown layout' ] ],
-	[ "key_id = ''", [ '55000', qq({"key_id":"","present_key_id":"$id_a","secret":"key"}), qq(secret "key" was encrypted with key "", not with the present key "$id_a") ] ],
-	[ "key_id = key_id || '0'", [ '55000', qq({"key_id":"${id_a}0","present_key_id":"$id_a","secret":"key"}), qq(secret "key" was encrypted with key "${id_a}0", not with the present key "$id_a") ] ])
+	(map { [ "$_ = set_byte($_, 0, get_byte($_, 0) # 1)", changed($part{$_}) ] } sort keys %part),
+	(map { [ "$_ = set_byte($_, octet_length($_) - 1, get_byte($_, octet_length($_) - 1) # 128)", changed($part{$_}) ] } qw(wrapped_key ciphertext)),
+	[ 'version = version + 1', changed('key') ],
+	[ '(wrapped_key, key_nonce) = (SELECT b.wrapped_key, b.key_nonce FROM before b)', changed('key') ],
+	[ '(ciphertext, value_nonce) = (SELECT b.ciphertext, b.value_nonce FROM before b)', changed('value') ],
+	[ '(wrapped_key, key_nonce, ciphertext, value_nonce) = (SELECT b.wrapped_key, b.key_nonce, b.ciphertext, b.value_nonce FROM before b)', changed('key') ],
+	[ 'ciphertext = substr(ciphertext, 1, octet_length(ciphertext) - 1)', changed('value') ],
+	[ "ciphertext = ciphertext || '\\x00'", changed('value') ],
+	[ "ciphertext = substr(ciphertext, 1, 16)", truncated('value') ],
+	[ "ciphertext = ''", truncated('value') ],
+	[ "ciphertext = decode(repeat('00', 8209), 'hex')", truncated('value') ],
+	[ "wrapped_key = substr(wrapped_key, 1, 47)", truncated('key') ],
+	[ "wrapped_key = ''", truncated('key') ],
+	[ "key_nonce = substr(key_nonce, 1, 11)", truncated('key') ],
+	[ "value_nonce = ''", truncated('value') ],
+	[ "(wrapped_key, key_nonce) = (SELECT o.wrapped_key, o.key_nonce FROM tokenbill.secret o WHERE o.name = 'pem')", changed('key') ],
+	[ "(ciphertext, value_nonce) = (SELECT o.ciphertext, o.value_nonce FROM tokenbill.secret o WHERE o.name = 'pem')", changed('value') ],
+	[ "(wrapped_key, key_nonce, ciphertext, value_nonce) = (SELECT o.wrapped_key, o.key_nonce, o.ciphertext, o.value_nonce FROM tokenbill.secret o WHERE o.name = 'pem')", changed('key') ],
+	[ 'layout = 2', [ '0A000', '{"layout":2,"secret":"key"}', 'secret "key" has an unknown layout' ] ],
+	[ "key_id = ''", [ '39000', qq({"key_id":"","present_key_id":"$id_a","reason":"other_key","secret":"key"}), qq(secret "key" was encrypted with key "", not with the present key "$id_a") ] ],
+	[ "key_id = key_id || '0'", [ '39000', qq({"key_id":"${id_a}0","present_key_id":"$id_a","reason":"other_key","secret":"key"}), qq(secret "key" was encrypted with key "${id_a}0", not with the present key "$id_a") ] ])
 {
 	my ($what, $expected) = @$case;
 	my $x = $server->client;
@@ -215,14 +239,33 @@ foreach my $case (
 }
 is($server->safe_psql('postgres', "SELECT open_secret('key')"), 'sk-other', 'put back, it opens');
 $server->safe_psql('postgres', "UPDATE tokenbill.secret SET name = 'moved' WHERE name = 'umlaut'");
-refused('moved to another name', "SELECT open_secret('moved')", 'XX001', '{"reason":"not_authentic","secret":"moved"}', 'secret "moved" has been changed, or belongs to another name');
+refused('moved to another name', "SELECT open_secret('moved')", 'XX001', '{"part":"key","reason":"not_authentic","secret":"moved"}', 'secret "moved" has been changed, or belongs to another name or version');
 $server->safe_psql('postgres', "DELETE FROM tokenbill.secret WHERE name = 'moved'");
+$server->safe_psql('postgres', "UPDATE tokenbill.secret SET name = 'swapped' WHERE name = 'one'; UPDATE tokenbill.secret SET name = 'one' WHERE name = 'pem'; UPDATE tokenbill.secret SET name = 'pem' WHERE name = 'swapped'");
+refused("swapped: $_", "SELECT open_secret('$_')", 'XX001', qq({"part":"key","reason":"not_authentic","secret":"$_"}), qq(secret "$_" has been changed, or belongs to another name or version)) foreach qw(one pem);
+# restored as it was, it opens: that an older value is put back, whole, is for nobody to see
+$server->safe_psql('postgres', "DELETE FROM tokenbill.secret WHERE name = 'key'; INSERT INTO tokenbill.secret SELECT * FROM before");
+is($server->safe_psql('postgres', "SELECT open_secret('key')"), 'sk-other', 'an older row, whole, opens');
+
+# ---- two first values at once: both are stored, one after the other
+
+{
+	my ($first, $second) = ($server->client, $server->client);
+	$first->rows('BEGIN');
+	$first->rows("SELECT tokenbill.set_secret('twice', 'sk-twice-1')");
+	$second->send("SELECT tokenbill.set_secret('twice', 'sk-twice-2')");
+	$server->wait_blocked($second);
+	$first->rows('COMMIT');
+	is($second->result->{error}, undef, 'the second waits for the first');
+	is($second->value("SELECT version || open_secret('twice') FROM tokenbill.secrets WHERE name = 'twice'"), '2sk-twice-2', 'and is the second version');
+	$_->close foreach $first, $second;
+}
 
 # ---- a command
 
 write_key("$key_a\n", 0600, "$dir/key_a");
 settings('tokenbill.key_command' => "cat $dir/key_a");
-refused('a file and a command', $set, '55000', '{"reason":"two_keys"}', 'tokenbill.key_file and tokenbill.key_command are both set');
+refused('a file and a command', $set, 'F0000', '{"reason":"two_keys"}', 'tokenbill.key_file and tokenbill.key_command are both set');
 settings('tokenbill.key_file' => '');
 is($server->safe_psql('postgres', "SELECT open_secret('key')"), 'sk-other', 'a command brings the key, too');
 my $failed = 'tokenbill.key_command ended with exit status';
@@ -233,14 +276,18 @@ foreach my $case (
 	[ '/no/such/program', '{"exit_status":127,"reason":"command_failed"}', "$failed 127" ],
 	[ 'kill -SEGV $$', '{"reason":"command_failed","signal":11}', 'tokenbill.key_command was killed' ],
 	[ "cat $dir/key_a; kill -KILL \$\$", '{"reason":"command_failed","signal":9}', 'tokenbill.key_command was killed' ],
-	[ 'true', '{"reason":"not_hex","source":"key_command"}', 'what tokenbill.key_command prints is no key' ],
-	[ "echo $loud; echo $loud >&2", '{"reason":"not_hex","source":"key_command"}', 'what tokenbill.key_command prints is no key' ],
-	[ "cat $dir/key_a $dir/key_a", '{"reason":"not_hex","source":"key_command"}', 'what tokenbill.key_command prints is no key' ],
-	[ 'head -c 1000000 /dev/zero; exit 0', '{"reason":"not_hex","source":"key_command"}', 'what tokenbill.key_command prints is no key' ])
+	[ 'true', '{"reason":"empty","source":"key_command"}', 'what tokenbill.key_command prints is no key' ],
+	[ "echo $loud; echo $loud >&2", '{"line":1,"reason":"not_hex","source":"key_command"}', 'what tokenbill.key_command prints is no key' ],
+	[ "cat $dir/key_a; echo $loud", '{"line":2,"reason":"not_hex","source":"key_command"}', 'what tokenbill.key_command prints is no key' ],
+	[ "head -c 63 $dir/key_a", '{"digits":63,"line":1,"reason":"wrong_length","source":"key_command"}', 'what tokenbill.key_command prints is no key: line 1 has 63 digits, not 64' ],
+	[ 'head -c 32 /dev/zero', '{"line":1,"reason":"not_hex","source":"key_command"}', 'what tokenbill.key_command prints is no key' ],
+	[ 'head -c 1000000 /dev/zero; exit 0', '{"reason":"too_long","source":"key_command"}', 'what tokenbill.key_command prints is no key' ])
 {
 	my ($command, $detail, $message) = @$case;
 	settings('tokenbill.key_command' => $command);
-	refused("command: $command", "SELECT open_secret('key')", '55000', $detail, $message);
+	my @got = refusal("SELECT open_secret('key')");
+	is_deeply([ @got[ 0 .. 2 ] ], [ '38000', $detail, $message ], "command: $command");
+	like($got[3], qr/^[A-Z].*\.$/, 'and what to do about it');
 }
 # cat reads until the end of its input, of which it has none; a shell has what it needs
 settings('tokenbill.key_command' => "test -z \"\$(cat)\" && printf %s \"\$(cat $dir/key_a)\"");
@@ -259,7 +306,7 @@ foreach my $case (
 	my ($what, $command) = @$case;
 	unlink "$dir/pid";
 	settings('tokenbill.key_command' => $command, 'tokenbill.key_command_timeout' => 500);
-	refused("a command that $what", "SELECT open_secret('key')", '55000', '{"reason":"command_slow","timeout_ms":500}', 'tokenbill.key_command took longer than 500 ms');
+	refused("a command that $what", "SELECT open_secret('key')", 'PT504', '{"reason":"command_slow","timeout_ms":500}', 'tokenbill.key_command took longer than 500 ms');
 	my ($pid) = slurp_file("$dir/pid") =~ /(\d+)/;
 	ok($pid, "$what: it did run");
 	$server->wait_until("$what: it is gone", sub { return !runs($pid); });
