@@ -68,3 +68,67 @@ COMMENT ON COLUMN tokenbill.secrets.version IS 'Which value of that name it is, 
 COMMENT ON COLUMN tokenbill.secrets.key_id IS 'Which master key it wants';
 COMMENT ON COLUMN tokenbill.secrets.created_at IS 'When there first was one of this name';
 COMMENT ON COLUMN tokenbill.secrets.updated_at IS 'When the present value was set';
+
+/*
+ * Master keys that all secrets were brought under: how far it is, while it lasts, and
+ * when it was.
+ */
+CREATE TABLE tokenbill.key_rotation (
+	key_id text COLLATE "C" NOT NULL PRIMARY KEY,
+	secrets bigint NOT NULL,
+	rewrapped bigint NOT NULL DEFAULT 0,
+	failed bigint NOT NULL DEFAULT 0,
+	pid integer NOT NULL,
+	statement_at timestamptz NOT NULL,
+	started_at timestamptz NOT NULL,
+	updated_at timestamptz NOT NULL,
+	finished_at timestamptz
+);
+COMMENT ON TABLE tokenbill.key_rotation IS 'Master keys that rotate_key() has brought secrets under, or was at it when it ended';
+COMMENT ON COLUMN tokenbill.key_rotation.key_id IS 'The key that was the present one';
+COMMENT ON COLUMN tokenbill.key_rotation.secrets IS 'How many secrets were to be brought under it';
+COMMENT ON COLUMN tokenbill.key_rotation.rewrapped IS 'How many have been';
+COMMENT ON COLUMN tokenbill.key_rotation.failed IS 'How many cannot be, as far as is known';
+COMMENT ON COLUMN tokenbill.key_rotation.pid IS 'Process that was at it last';
+COMMENT ON COLUMN tokenbill.key_rotation.statement_at IS 'When the statement began that was at it last, by the system''s clock; tells whether it still runs';
+COMMENT ON COLUMN tokenbill.key_rotation.started_at IS 'When it was first called';
+COMMENT ON COLUMN tokenbill.key_rotation.updated_at IS 'When it last got on';
+COMMENT ON COLUMN tokenbill.key_rotation.finished_at IS 'When nothing was left; null: something is';
+SELECT pg_catalog.pg_extension_config_dump('tokenbill.key_rotation', '');
+
+CREATE PROCEDURE tokenbill.rotate_key()
+LANGUAGE c AS 'MODULE_PATHNAME', 'tokenbill_rotate_key';
+COMMENT ON PROCEDURE tokenbill.rotate_key() IS
+'Brings all secrets under the present master key, a batch a transaction; goes on where it was ended. Errors: as set_secret(), 39000, XX001, 0A000 some cannot be, 42501 a tenant asks';
+
+/* the state of others' sessions is not for everybody who reads the view */
+CREATE FUNCTION tokenbill.rotation_runs(pid integer, statement_at timestamptz) RETURNS boolean
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+	RETURN tokenbill.visible('') AND EXISTS (SELECT FROM pg_stat_activity a
+		WHERE a.pid = rotation_runs.pid AND a.query_start = rotation_runs.statement_at AND a.state = 'active');
+END
+$function$;
+COMMENT ON FUNCTION tokenbill.rotation_runs(integer, timestamptz) IS 'Internal: whether a call of rotate_key() is under way';
+
+CREATE VIEW tokenbill.key_rotations WITH (security_barrier) AS
+SELECT r.key_id,
+	CASE WHEN r.finished_at IS NOT NULL THEN 'finished'
+		WHEN tokenbill.rotation_runs(r.pid, r.statement_at) THEN 'running'
+		WHEN r.failed OPERATOR(pg_catalog.>) 0 THEN 'incomplete'
+		ELSE 'interrupted' END AS state,
+	r.secrets, r.rewrapped, r.failed, r.pid, r.started_at, r.updated_at, r.finished_at
+FROM tokenbill.key_rotation r
+WHERE tokenbill.visible('');
+COMMENT ON VIEW tokenbill.key_rotations IS 'Master keys that secrets were brought under, and how far the one is that is under way; none for a tenant';
+COMMENT ON COLUMN tokenbill.key_rotations.key_id IS 'The key that was the present one';
+COMMENT ON COLUMN tokenbill.key_rotations.state IS 'running, finished, interrupted: call rotate_key() again, or incomplete: some secrets cannot be brought under it';
+COMMENT ON COLUMN tokenbill.key_rotations.secrets IS 'How many secrets were to be brought under it';
+COMMENT ON COLUMN tokenbill.key_rotations.rewrapped IS 'How many have been';
+COMMENT ON COLUMN tokenbill.key_rotations.failed IS 'How many cannot be, as far as is known';
+COMMENT ON COLUMN tokenbill.key_rotations.pid IS 'Process that was at it last';
+COMMENT ON COLUMN tokenbill.key_rotations.started_at IS 'When it was first called';
+COMMENT ON COLUMN tokenbill.key_rotations.updated_at IS 'When it last got on';
+COMMENT ON COLUMN tokenbill.key_rotations.finished_at IS 'When nothing was left; null: something is';

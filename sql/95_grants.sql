@@ -1,7 +1,7 @@
 /*
  * Nothing is granted to PUBLIC and no role may touch a table: the functions do.
  */
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA tokenbill FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA tokenbill FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA tokenbill FROM PUBLIC;
 REVOKE ALL ON TYPE tokenbill.receipt, tokenbill.recharge_receipt, tokenbill.problem, tokenbill.http_call FROM PUBLIC;
 REVOKE ALL ON SEQUENCE tokenbill.call_lease FROM PUBLIC;
@@ -95,7 +95,9 @@ GRANT SELECT ON tokenbill.margin_daily, tokenbill.prices_below_cost, tokenbill.s
 GRANT SELECT ON tokenbill.prices_below_cost, tokenbill.suspense TO tokenbill_billing;
 GRANT EXECUTE ON FUNCTION tokenbill.unit_price_above(numeric, jsonb, numeric) TO tokenbill_billing, tokenbill_reader;
 
-GRANT SELECT ON tokenbill.secrets TO tokenbill_admin;
+GRANT SELECT ON tokenbill.secrets, tokenbill.key_rotations TO tokenbill_admin;
+GRANT EXECUTE ON PROCEDURE tokenbill.rotate_key() TO tokenbill_admin;
+GRANT EXECUTE ON FUNCTION tokenbill.rotation_runs(integer, timestamptz) TO tokenbill_admin;
 
 /* administration: the state of accounts, providers, tenants, months */
 GRANT EXECUTE ON FUNCTION

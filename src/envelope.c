@@ -117,13 +117,13 @@ cannot_encrypt(void)
 }
 
 /*
- * tb_wrap
+ * tb_wrap_key
  *		Put a data key under the present master key: key_id, key_nonce and
  *		wrapped_key of the secret, whose name and version are set.  XX000 if OpenSSL
  *		cannot.
  */
 Refusal *
-tb_wrap(SealedSecret *sealed, const MasterKey *key, const uint8 *data_key)
+tb_wrap_key(SealedSecret *sealed, const MasterKey *key, const uint8 *data_key)
 {
 	char		bound[MAX_BOUND];
 	const OneKey *present = &key->keys[0];
@@ -153,7 +153,7 @@ tb_seal(SealedSecret *sealed, const MasterKey *key, const uint8 *value, int leng
 				 &sealed->value_nonce, &sealed->ciphertext))
 		refusal = cannot_encrypt();
 	if (refusal == NULL)
-		refusal = tb_wrap(sealed, key, data_key);
+		refusal = tb_wrap_key(sealed, key, data_key);
 	tb_locked_free(data_key);
 	return refusal;
 }
@@ -185,13 +185,13 @@ changed(const SealedSecret *sealed, const char *part)
 }
 
 /*
- * tb_unwrap
+ * tb_unwrap_key
  *		Get at a secret's data key, TB_KEY_BYTES of memory that is locked.  0A000 if
  *		we do not know its layout, 39000 if it wants another master key than those
  *		there are, XX001 if its row has been changed or is another secret's.
  */
 Refusal *
-tb_unwrap(const SealedSecret *sealed, const MasterKey *key, uint8 *data_key)
+tb_unwrap_key(const SealedSecret *sealed, const MasterKey *key, uint8 *data_key)
 {
 	const OneKey *wrapper = tb_key_find(key, sealed->key_id);
 	char		bound[MAX_BOUND];

@@ -102,7 +102,8 @@ store(text *name, const SealedSecret *sealed)
 		" updated_at = EXCLUDED.updated_at"
 		" WHERE s.version OPERATOR(pg_catalog.+) 1 OPERATOR(pg_catalog.=) EXCLUDED.version",
 		.nargs = 9,
-		.types = {TEXTOID, INT8OID, INT4OID, TEXTOID, BYTEAOID, BYTEAOID, BYTEAOID, BYTEAOID, TIMESTAMPTZOID}
+		.types = {TEXTOID, INT8OID, INT4OID, TEXTOID, BYTEAOID, BYTEAOID, BYTEAOID, BYTEAOID,
+		TIMESTAMPTZOID}
 	};
 	Datum		values[9];
 
@@ -225,7 +226,7 @@ Refusal *
 tb_secret_open(const SealedSecret *sealed, const MasterKey *key, SecretText *secret)
 {
 	uint8	   *data_key = tb_locked_alloc(TB_KEY_BYTES);
-	Refusal    *refusal = tb_unwrap(sealed, key, data_key);
+	Refusal    *refusal = tb_unwrap_key(sealed, key, data_key);
 
 	if (refusal == NULL)
 		refusal = tb_unseal(sealed, data_key, secret);
