@@ -212,8 +212,9 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $function$
 BEGIN
-	/* the worker gives up by itself long before */
-	RETURN tokenbill.clock() + coalesce(current_setting('tokenbill.request_timeout', true), '20s')::interval + interval '1 minute';
+	/* the worker gives up by itself long before, and waits for the master key at most so long */
+	RETURN tokenbill.clock() + coalesce(current_setting('tokenbill.request_timeout', true), '20s')::interval
+		+ coalesce(current_setting('tokenbill.key_command_timeout', true), '10s')::interval + interval '2 minutes';
 END
 $function$;
 COMMENT ON FUNCTION tokenbill.lease_end() IS 'Internal: until when the answer to a request that is made now is waited for';

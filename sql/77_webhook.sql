@@ -263,7 +263,7 @@ BEGIN
 		FOR NO KEY UPDATE OF d SKIP LOCKED
 	), claimed AS (
 		UPDATE tokenbill.alert_delivery d
-		SET lease = nextval('tokenbill.call_lease'), lease_until = now + interval '5 minutes', attempts = d.attempts + 1, updated_at = now
+		SET lease = nextval('tokenbill.call_lease'), lease_until = greatest(now + interval '5 minutes', tokenbill.lease_end()), attempts = d.attempts + 1, updated_at = now
 		FROM due WHERE d.delivery = due.delivery AND d.state = 'pending' AND (d.lease_until IS NULL OR d.lease_until <= now)
 		RETURNING d.*
 	)
@@ -275,7 +275,7 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION tokenbill.claim_webhooks(integer) IS
-'Internal: takes on deliveries that are due, at most max, and returns the requests to make; a claim holds for five minutes';
+'Internal: takes on deliveries that are due, at most max, and returns the requests to make; a claim holds for five minutes, or for as long as a request and tokenbill.key_command may take';
 
 CREATE FUNCTION tokenbill.release_webhooks() RETURNS void
 LANGUAGE plpgsql

@@ -4,11 +4,15 @@
  *
  *	  claim_calls()		a step			what is to be asked, each under a lease
  *	  the library		a step, once	that makes requests; http_engine.c
+ *	  master key		no transaction	calls that need it wait, the others do not
  *	  secrets			a step			those that are needed, still encrypted
- *	  master key		no transaction	takes as long as its command does
  *	  tb_http_start()	no transaction	the secret is in the request, and wiped here
  *	  ...
  *	  record_call()		a step			what came of it, and what to ask next
+ *
+ * A call that needs a secret waits in a queue until the master key is there
+ * (key_hold.c) and there is room for its request.  Its secret is read only then: it
+ * may have been set anew, or brought under another key, in between.
  *
  * What to ask, and what an answer means, is decided in SQL.  A lease that is not
  * recorded is free again after a while, or when the next worker begins.
@@ -17,6 +21,8 @@
 
 #include "access/htup_details.h"
 #include "http.h"
+#include "key_hold.h"
+#include "lib/ilist.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "query.h"
@@ -30,15 +36,28 @@
 #define CALL_COLUMNS \
 	"c.purpose, c.target, c.lease, c.method, c.url, c.headers, c.body, c.secret, c.auth, c.timeout_ms, c.max_bytes"
 
-/* A call to be made; the parts of it may be NULL. */
+/* How many calls may wait for the master key. */
+#define MAX_WAITING 1000
+
+/* How long one waits for room once the key may be there; a lease allows for it. */
+#define MAX_ROOM_US (60 * USECS_PER_SEC)
+
+/*
+ * A call to be made; the parts of it may be NULL.  All of it is in a context of its
+ * own, which is a child of the one it was read in, or of the queue's.
+ */
 typedef struct Call
 {
+	dlist_node	node;
+	MemoryContext context;
 	HttpRequest request;
 	Jsonb	   *headers;
 	char	   *secret;
 	char	   *auth;
 	SealedSecret *sealed;
 	Refusal    *refusal;		/* why it cannot be made */
+	TimestampTz since;			/* when it began to wait for the key */
+	HoldNumber	newer_than;		/* keys of that number do not have its own */
 } Call;
 
 /* What a step hands out: calls, in a memory context that outlives it. */
@@ -50,8 +69,14 @@ typedef struct Calls
 	const HttpAnswer *answer;	/* of a record */
 } Calls;
 
+/* Calls that wait for the master key, those that wait for longest first. */
+static dlist_head waiting = DLIST_STATIC_INIT(waiting);
+static int	waiting_count = 0;
+static MemoryContext waiting_context = NULL;
+
 Duty		tb_claim_duty = {.name = "claim calls",.not_before = DT_NOBEGIN};
 static Duty secret_duty = {.name = "read secrets",.not_before = DT_NOBEGIN};
+static Duty open_duty = {.name = "open a secret",.not_before = DT_NOBEGIN};
 static Duty record_duty = {.name = "record a call",.not_before = DT_NOBEGIN};
 
 static char *
@@ -64,15 +89,17 @@ text_or_null(Datum value, bool null)
 static void
 read_calls(Calls *calls)
 {
-	MemoryContext old = MemoryContextSwitchTo(calls->context);
-
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
+		MemoryContext context = AllocSetContextCreate(calls->context, "tokenbill call",
+													  ALLOCSET_SMALL_SIZES);
+		MemoryContext old = MemoryContextSwitchTo(context);
 		Call	   *call = palloc0(sizeof(Call));
 		HttpRequest *request = &call->request;
 		Datum		values[COLUMNS];
 		bool		nulls[COLUMNS];
 
+		call->context = context;
 		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, values, nulls);
 		request->purpose = nulls[0] ? "" : TextDatumGetCString(values[0]);
 		request->target = nulls[1] ? "" : TextDatumGetCString(values[1]);
@@ -85,9 +112,10 @@ read_calls(Calls *calls)
 		call->auth = text_or_null(values[8], nulls[8]);
 		request->timeout_ms = nulls[9] ? 0 : DatumGetInt32(values[9]);
 		request->max_bytes = nulls[10] ? 0 : DatumGetInt32(values[10]);
+		MemoryContextSwitchTo(calls->context);
 		calls->list = lappend(calls->list, call);
+		MemoryContextSwitchTo(old);
 	}
-	MemoryContextSwitchTo(old);
 }
 
 /* Step: what a worker before us has taken on is free again. */
@@ -121,17 +149,16 @@ static void
 load_secrets(void *arg)
 {
 	Calls	   *calls = arg;
-	MemoryContext old = MemoryContextSwitchTo(calls->context);
 	ListCell   *cell;
 
 	foreach(cell, calls->list)
 	{
 		Call	   *call = lfirst(cell);
+		MemoryContext old = MemoryContextSwitchTo(call->context);
 
-		if (call->secret != NULL)
-			call->refusal = tb_secret_load(call->secret, &call->sealed);
+		call->refusal = tb_secret_load(call->secret, &call->sealed);
+		MemoryContextSwitchTo(old);
 	}
-	MemoryContextSwitchTo(old);
 }
 
 /* The headers of an answer, as a JSON object. */
@@ -338,57 +365,132 @@ start_call(Call *call, const SecretText *secret)
 	return refusal;
 }
 
-/* Open the secret of a call, if it has one, and start it. */
+/* Have a call wait for the master key, behind all others. */
 static void
-start_with_secret(Call *call, const MasterKey *key)
+wait_for_key(Call *call)
 {
+	if (waiting_context == NULL)
+		waiting_context = AllocSetContextCreate(TopMemoryContext, "tokenbill waiting calls",
+												ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSetParent(call->context, waiting_context);
+	dlist_push_tail(&waiting, &call->node);
+	waiting_count++;
+}
+
+/*
+ * The call that waits for longest, no longer waiting; its memory is the present
+ * turn's from here on.
+ */
+static Call *
+next_waiting(Calls *calls)
+{
+	Call	   *call = dlist_container(Call, node, dlist_pop_head_node(&waiting));
+
+	waiting_count--;
+	MemoryContextSetParent(call->context, calls->context);
+	return call;
+}
+
+/* Record of a call that its secret is not to be had. */
+static void
+record_refused(Calls *calls, const Call *call, const Refusal *refusal)
+{
+	record_not_made(calls, call, "secret", refusal->message);
+}
+
+/*
+ * Open the secret of a call, which has been read, and start it.  If it wants a key
+ * that we do not have, what we have may be of before a rotation: then it waits for
+ * newer ones, once.
+ */
+static void
+start_with_secret(Calls *calls, Call *call)
+{
+	MemoryContext old = MemoryContextSwitchTo(call->context);
 	SecretText	secret = {0};
+	HoldNumber	number;
+	const MasterKey *key = tb_hold_key(&number);
 
-	if (call->sealed == NULL)
+	if (call->refusal == NULL)
+		call->refusal = tb_secret_open(call->sealed, key, &secret);
+	if (call->refusal == NULL)
 	{
-		call->refusal = start_call(call, NULL);
+		call->refusal = start_call(call, &secret);
+		tb_secret_wipe(&secret);
+	}
+	MemoryContextSwitchTo(old);
+	if (call->refusal == NULL)
+		return;
+	if (call->refusal->sqlstate == ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION &&
+		call->newer_than == 0)
+	{
+		call->refusal = NULL;
+		call->newer_than = number;
+		wait_for_key(call);
 		return;
 	}
-	call->refusal = tb_secret_open(call->sealed, key, &secret);
-	if (call->refusal != NULL)
-		return;
-	call->refusal = start_call(call, &secret);
-	tb_secret_wipe(&secret);
+	tb_duty_refused(&open_duty, call->secret, call->refusal);
+	record_refused(calls, call, call->refusal);
 }
 
-/* Fetch the master key, if a call of the list needs it; or have those refused. */
-static MasterKey *
-fetch_key(List *list)
+/* Give up those that wait for longer than the key may take, and for room. */
+static void
+give_up_waiting(Calls *calls)
 {
-	MasterKey  *key = NULL;
-	Refusal    *refusal = NULL;
-	ListCell   *cell;
+	TimestampTz now = GetCurrentTimestamp();
 
-	foreach(cell, list)
+	while (!dlist_is_empty(&waiting))
 	{
-		Call	   *call = lfirst(cell);
+		const Call *first = dlist_head_element(Call, node, &waiting);
 
-		if (call->sealed == NULL)
-			continue;
-		if (key == NULL && refusal == NULL)
-			refusal = tb_key_read(&key);
-		if (refusal != NULL)
-			call->refusal = refusal;
+		if (now - first->since < tb_key_timeout() * INT64CONST(1000) + MAX_ROOM_US)
+			break;
+		record_not_made(calls, next_waiting(calls), "secret",
+						"not sent, because too many others were on their way");
 	}
-	return key;
 }
 
+/*
+ * Start calls that wait, as many as there is room for, if the key is there; or have
+ * all of them refused if it is not to be had.  Returns whether any waits no more.
+ *
+ * Where the secrets cannot even be asked for nothing is recorded, for the database
+ * does not answer: their leases run out.
+ */
 static bool
-needs_secrets(const List *list)
+serve_waiting(Calls *calls)
 {
-	ListCell   *cell;
+	int			before = waiting_count;
+	int			room;
 
-	foreach(cell, list)
+	give_up_waiting(calls);
+	/* without room there is no need of the key */
+	while (!dlist_is_empty(&waiting) && (room = tb_http_room()) > 0)
 	{
-		if (((Call *) lfirst(cell))->secret != NULL)
-			return true;
+		const Call *first = dlist_head_element(Call, node, &waiting);
+		Calls		some = {.context = calls->context};
+		HoldState	state = tb_hold_want(first->newer_than);
+		HoldNumber	number;
+		ListCell   *cell;
+
+		if (state == TB_HOLD_LATER)
+			break;
+		if (state == TB_HOLD_FAILED)
+		{
+			record_refused(calls, next_waiting(calls), tb_hold_refusal());
+			continue;
+		}
+		(void) tb_hold_key(&number);
+		while (!dlist_is_empty(&waiting) && room-- > 0 &&
+			   dlist_head_element(Call, node, &waiting)->newer_than < number)
+			some.list = lappend(some.list, next_waiting(calls));
+		if (!tb_step(&secret_duty, NULL, load_secrets, &some))
+			continue;
+		foreach(cell, some.list)
+			start_with_secret(calls, lfirst(cell));
 	}
-	return false;
+	tb_hold_release();
+	return waiting_count != before;
 }
 
 /* Record of each call of a list that there is nothing to make it with. */
@@ -405,9 +507,8 @@ record_no_library(Calls *calls)
 }
 
 /*
- * Start the calls of a list, and those that follow where one cannot be made.
- * Where the secrets cannot even be asked for nothing is recorded, for the
- * database does not answer: their leases run out.
+ * Start the calls of a list, and those that follow where one cannot be made.  Those
+ * that need a secret wait for the key, which may be there already.
  */
 static void
 start_calls(Calls *calls)
@@ -417,9 +518,6 @@ start_calls(Calls *calls)
 	while (calls->list != NIL)
 	{
 		List	   *list = calls->list;
-		bool		loaded = !needs_secrets(list) ||
-			tb_step(&secret_duty, NULL, load_secrets, calls);
-		MasterKey  *key = fetch_key(list);
 		ListCell   *cell;
 
 		calls->list = NIL;
@@ -427,20 +525,17 @@ start_calls(Calls *calls)
 		{
 			Call	   *call = lfirst(cell);
 
-			if (call->secret != NULL && !loaded)
-				continue;
-			if (call->refusal == NULL)
-				start_with_secret(call, key);
-		}
-		if (key != NULL)
-			tb_key_wipe(key);
-		foreach(cell, list)
-		{
-			Call	   *call = lfirst(cell);
-
+			if (call->secret == NULL)
+				call->refusal = start_call(call, NULL);
+			else
+			{
+				call->since = GetCurrentTimestamp();
+				wait_for_key(call);
+			}
 			if (call->refusal != NULL)
-				record_not_made(calls, call, "secret", call->refusal->message);
+				record_refused(calls, call, call->refusal);
 		}
+		(void) serve_waiting(calls);
 	}
 }
 
@@ -474,6 +569,31 @@ tb_calls_record(void)
 	}
 	start_calls(&calls);
 	return any;
+}
+
+/*
+ * tb_calls_resume
+ *		Go on with calls that waited for the master key, if it is there now; returns
+ *		whether there were any.
+ */
+bool
+tb_calls_resume(void)
+{
+	Calls		calls = {.context = CurrentMemoryContext};
+	bool		any = serve_waiting(&calls);
+
+	start_calls(&calls);
+	return any;
+}
+
+/*
+ * tb_calls_room
+ *		How many calls may be claimed now.
+ */
+int
+tb_calls_room(void)
+{
+	return Min(tb_http_room(), MAX_WAITING - waiting_count);
 }
 
 /*

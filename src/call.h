@@ -7,6 +7,8 @@ extern Duty tb_claim_duty;
 
 extern void tb_calls_release(void);
 extern bool tb_calls_record(void);
+extern bool tb_calls_resume(void);
+extern int	tb_calls_room(void);
 extern int	tb_calls_claim(int max);
 
 #endif							/* TOKENBILL_CALL_H */

@@ -312,9 +312,12 @@ give_up(void)
 	tb_http_loop_discard();
 }
 
-/* Wait until something happens to a request, to the latch, or the time is over. */
+/*
+ * Wait until something happens to a request, to the latch, or to another file, or
+ * the time is over.
+ */
 static bool
-wait_for_any(long timeout_ms)
+wait_for_any(long timeout_ms, pgsocket also)
 {
 	int64		wait_ms = timeout_ms;
 	bool		woken = false;
@@ -329,7 +332,7 @@ wait_for_any(long timeout_ms)
 		if (wait_ms < 0 || left < wait_ms)
 			wait_ms = left;
 	}
-	if (!tb_http_loop_turn(wait_ms, &woken))
+	if (!tb_http_loop_turn(wait_ms, also, &woken))
 		give_up();
 	collect();
 	send_queued();

@@ -78,7 +78,7 @@ extern bool tb_http_load(void);
 extern void tb_http_start(const HttpRequest *request);
 extern int	tb_http_running(void);
 extern int	tb_http_room(void);
-extern bool tb_http_wait(long timeout_ms);
+extern bool tb_http_wait(long timeout_ms, pgsocket also);
 extern bool tb_http_next(HttpAnswer *answer);
 extern void tb_http_done(HttpAnswer *answer);
 

@@ -106,15 +106,16 @@ tb_http_room(void)
 
 /*
  * tb_http_wait
- *		Wait until a request is over or goes on, the process's latch is set, or
- *		the time has passed; -1: for ever.  Returns whether the latch was set.  It
+ *		Wait until a request is over or goes on, the process's latch is set, another
+ *		file can be read (PGINVALID_SOCKET: there is none), or the time has passed;
+ *		-1: for ever.  Returns whether the latch was set.  It
  *		is reset: the caller looks afterwards at everything that may have set it.
  *		To be called while requests are running.
  */
 bool
-tb_http_wait(long timeout_ms)
+tb_http_wait(long timeout_ms, pgsocket also)
 {
-	return engine->wait(timeout_ms);
+	return engine->wait(timeout_ms, also);
 }
 
 /*

@@ -20,7 +20,7 @@ struct sockaddr;
 
 #define TB_HTTP_LIBRARY "tokenbill_http"
 #define TB_HTTP_FUNCTION "tokenbill_http_engine"
-#define TB_HTTP_INTERFACE 1
+#define TB_HTTP_INTERFACE 2
 
 /* On what terms requests are made.  Belongs to tokenbill; changes with a reload. */
 typedef struct HttpTerms
@@ -58,7 +58,7 @@ typedef struct HttpEngine
 	void		(*start) (const HttpRequest *request);
 	int			(*running) (void);
 	int			(*room) (void);
-	bool		(*wait) (long timeout_ms);
+	bool		(*wait) (long timeout_ms, pgsocket also);
 	bool		(*next) (HttpAnswer *answer);
 	void		(*done) (HttpAnswer *answer);
 } HttpEngine;

@@ -43,6 +43,9 @@ static int64 due = -1;
 static WaitEventSet *events = NULL;
 static bool events_stale = true;
 
+/* What is waited for beside libcurl's, which has nothing to do with it */
+static pgsocket bystander = PGINVALID_SOCKET;
+
 /* One wait's worth of events */
 #define EVENTS_AT_ONCE 64
 
@@ -235,18 +238,26 @@ events_of(const Watched *one)
 	return result;
 }
 
-/* Have a set of exactly the events that are waited for now */
+/*
+ * Have a set of exactly the events that are waited for now.  With a bystander it is
+ * made anew each time: that may have been closed, and another one have its number.
+ */
 static void
-prepare_events(void)
+prepare_events(pgsocket also)
 {
+	if (also != PGINVALID_SOCKET || bystander != PGINVALID_SOCKET)
+		events_stale = true;
+	bystander = also;
 	if (events != NULL && !events_stale)
 		return;
 	if (events != NULL)
 		FreeWaitEventSet(events);
 	events = NULL;
-	events = tb_create_wait_event_set(watched_count + 2);
+	events = tb_create_wait_event_set(watched_count + 3);
 	AddWaitEventToSet(events, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	if (bystander != PGINVALID_SOCKET)
+		AddWaitEventToSet(events, WL_SOCKET_READABLE, bystander, NULL, NULL);
 	for (int i = 0; i < watched_count; i++)
 	{
 		uint32		mask = events_of(&watched[i]);
@@ -259,15 +270,15 @@ prepare_events(void)
 
 /*
  * tb_http_loop_turn
- *		Wait until something happens to a request, the latch is set or the time is
- *		over (-1: it never is), and let libcurl deal with it.  False if libcurl
+ *		Wait until something happens to a request, the latch is set, another file
+ *		can be read or the time is over (-1: it never is), and let libcurl deal with it.  False if libcurl
  *		gives up all transfers.
  *
  * The latch is reset, and *woken says whether it was set: whoever waits looks
  * afterwards at everything that may have set it.
  */
 bool
-tb_http_loop_turn(int64 timeout_ms, bool *woken)
+tb_http_loop_turn(int64 timeout_ms, pgsocket also, bool *woken)
 {
 	static uint32 wait_event = 0;
 	WaitEvent	happened[EVENTS_AT_ONCE];
@@ -282,7 +293,7 @@ tb_http_loop_turn(int64 timeout_ms, bool *woken)
 	}
 	if (wait_event == 0)
 		wait_event = tb_wait_event("TokenbillHttp");
-	prepare_events();
+	prepare_events(also);
 	count = WaitEventSetWait(events, (long) Min(timeout_ms, PG_INT32_MAX), happened,
 							 EVENTS_AT_ONCE, wait_event);
 	for (int i = 0; i < count; i++)
@@ -295,6 +306,8 @@ tb_http_loop_turn(int64 timeout_ms, bool *woken)
 			*woken = true;
 			continue;
 		}
+		if (bystander != PGINVALID_SOCKET && happened[i].fd == bystander)
+			continue;
 		if (happened[i].events & WL_SOCKET_READABLE)
 			mask |= CURL_CSELECT_IN;
 		if (happened[i].events & WL_SOCKET_WRITEABLE)

@@ -103,7 +103,7 @@ extern int64 tb_http_clock(void);
 extern bool tb_http_loop_add(HttpTransfer *transfer);
 extern void tb_http_loop_remove(HttpTransfer *transfer);
 extern HttpTransfer *tb_http_loop_finished(CURLcode *result);
-extern bool tb_http_loop_turn(int64 timeout_ms, bool *woken);
+extern bool tb_http_loop_turn(int64 timeout_ms, pgsocket also, bool *woken);
 extern void tb_http_loop_discard(void);
 
 /* http_receive.c */

@@ -98,6 +98,16 @@ tb_key_retention(void)
 	return key_command_retention;
 }
 
+/*
+ * tb_key_timeout
+ *		How many milliseconds a command may take.
+ */
+int
+tb_key_timeout(void)
+{
+	return key_command_timeout;
+}
+
 /* The key is not to be had. */
 static Refusal *
 no_key(int sqlstate, const char *detail, const char *hint, const char *message)

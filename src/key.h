@@ -39,6 +39,7 @@ extern Refusal *tb_key_from_file(MasterKey **key);
 extern Refusal *tb_key_start_command(struct KeyCommand *command);
 extern Refusal *tb_key_from_command(struct KeyCommand *command, MasterKey **key);
 extern int	tb_key_retention(void);
+extern int	tb_key_timeout(void);
 extern const OneKey *tb_key_find(const MasterKey *key, const char *id);
 
 #endif							/* TOKENBILL_KEY_H */

@@ -255,9 +255,9 @@ is_for_log(Duty *duty)
 	return true;
 }
 
-/* An error of a step: into the log, into the table, and into shared memory. */
+/* An error of a duty: into the log, into the table, and into shared memory. */
 static void
-take_failure(Duty *duty, const char *target, const ErrorData *error)
+note_failure(Duty *duty, const char *target, const ErrorData *error)
 {
 	Failure		failure = {duty->name, target, error};
 	ErrorData  *another;
@@ -277,6 +277,30 @@ take_failure(Duty *duty, const char *target, const ErrorData *error)
 				(errcode(another->sqlerrcode),
 				 errmsg("tokenbill worker: an error could not be recorded: %s",
 						another->message)));
+}
+
+/*
+ * tb_duty_refused
+ *		Note an error that was not thrown in a step, but is a refusal of something
+ *		the worker does between them.
+ */
+void
+tb_duty_refused(Duty *duty, const char *target, const Refusal *refusal)
+{
+	ErrorData	error = {0};
+
+	error.sqlerrcode = refusal->sqlstate;
+	error.message = unconstify(char *, refusal->message);
+	error.detail = unconstify(char *, refusal->detail);
+	error.hint = unconstify(char *, refusal->hint);
+	note_failure(duty, target, &error);
+}
+
+/* An error of a step; too many of them, and the process ends. */
+static void
+take_failure(Duty *duty, const char *target, const ErrorData *error)
+{
+	note_failure(duty, target, error);
 	if (++failures_in_a_row >= TOO_MANY_FAILURES)
 	{
 		ereport(LOG,

@@ -28,5 +28,6 @@ typedef void (*StepFunction) (void *arg);
 extern bool tb_step(Duty *duty, const char *target, StepFunction function,
 					void *arg);
 extern void tb_duty_rests(Duty *duty);
+extern void tb_duty_refused(Duty *duty, const char *target, const Refusal *refusal);
 
 #endif							/* TOKENBILL_STEP_H */

@@ -2,8 +2,9 @@
  * worker.c
  *	  The worker of one database: it sleeps until something is due, and does it.
  *
- *	  woken, or it is time, or an answer has come
+ *	  woken, or it is time, or an answer or the master key has come
  *		  -> record answers			(a step each: a transaction of its own)
+ *		  -> start what waited for the key
  *		  -> what is due?			(a step)
  *		  -> claim calls, start them (a step; call.c)
  *		  -> upkeep					(a step a batch)
@@ -18,6 +19,7 @@
 #include "call.h"
 #include "clock.h"
 #include "http.h"
+#include "key_hold.h"
 #include "launcher.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -226,6 +228,7 @@ take_interrupts(void)
 	{
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
+		tb_hold_forget();
 	}
 	if (slot->leave || !tb_worker_enabled)
 		proc_exit(0);
@@ -317,28 +320,34 @@ show_requests(int running)
 
 /*
  * Sleep until then, by the system's clock, or until something happens to a
- * request; returns whether we were woken.
+ * request or to the master key; returns whether we were woken.
  */
 static bool
 sleep_until(TimestampTz until)
 {
 	static uint32 wait_event = 0;
-	long		timeout = tb_wait_time(until, GetCurrentTimestamp());
+	TimestampTz key_at = tb_hold_wake_at();
+	long		timeout = tb_wait_time(Min(until, key_at), GetCurrentTimestamp());
+	pgsocket	key_socket = tb_hold_socket();
 	int			running = tb_http_running();
+	uint32		events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
 
 	show_requests(running);
 	if (timeout == 0)
 		return false;
 	pgstat_report_stat(true);
 	if (running > 0)
-		return tb_http_wait(timeout);
-	show_state(TB_WORKER_ASLEEP);
+		return tb_http_wait(timeout, key_socket);
+	if (key_socket == PGINVALID_SOCKET)
+		show_state(TB_WORKER_ASLEEP);
+	else
+		events |= WL_SOCKET_READABLE;
+	if (timeout > 0)
+		events |= WL_TIMEOUT;
 	if (wait_event == 0)
 		wait_event = tb_wait_event("TokenbillWorker");
-	return (WaitLatch(MyLatch,
-					  WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
-					  (timeout > 0 ? WL_TIMEOUT : 0),
-					  timeout, wait_event) & WL_LATCH_SET) != 0;
+	return (WaitLatchOrSocket(MyLatch, events, key_socket, timeout, wait_event) &
+			WL_LATCH_SET) != 0;
 }
 
 /*
@@ -392,6 +401,9 @@ turn(bool look_first)
 
 	if (tb_calls_record())
 		look_first = true;
+	tb_hold_turn();
+	if (tb_calls_resume())
+		look_first = true;
 	if (look_first && look_duty.not_before <= GetCurrentTimestamp())
 	{
 		show_due(DT_NOEND, "");
@@ -400,7 +412,7 @@ turn(bool look_first)
 	if (look_first)
 		return sleep_until(look_duty.not_before) || look_first;
 
-	room = tb_http_room();
+	room = tb_calls_room();
 	if (room > 0)
 		calls_at = real_time(calls_due, &tb_claim_duty);
 	upkeep_at = real_time(upkeep_due, &upkeep_duty);
