@@ -14,7 +14,7 @@ WHERE i.file = 'index.json' AND b.file = e.entry ->> 'file';
 SELECT plan((SELECT count(*)::int FROM answer) + 36);
 SELECT is((SELECT count(*) FROM answer), (SELECT count(*) - 1 FROM body), 'every file is in the index, and every entry has a file');
 
-INSERT INTO tokenbill.secret VALUES ('key', 1, 'of no use', '', '', '', '', tokenbill.clock(), tokenbill.clock());
+INSERT INTO tokenbill.secret VALUES ('key', 1, 1, 'of no use', '', '', '', '', tokenbill.clock(), tokenbill.clock());
 
 -- A provider of any preset; whatever that needs
 CREATE FUNCTION pg_temp.add(provider text, preset text) RETURNS tokenbill.provider LANGUAGE sql AS $$

@@ -12,7 +12,7 @@ CREATE TEMP VIEW member AS SELECT i.type, i.schema, i.name, i.identity, d.classi
 SELECT set_eq($$SELECT proname::text FROM pg_proc WHERE pronamespace = 'tokenbill'::regnamespace AND has_function_privilege('tokenbill_admin', oid, 'EXECUTE')$$,
 	ARRAY['create_account', 'set_account_status', 'set_credit_limit', 'set_account_policy', 'charge', 'charge_tokens', 'charge_amount', 'charge_batch', 'quote', 'hold', 'extend_hold', 'capture', 'release', 'refund', 'recharge',
 		'reprice', 'unit_price_above',
-		'grant_credit', 'issue_token', 'token_result', 'balance_at', 'verify_ledger', 'set_price', 'set_cost', 'import_prices', 'read_catalog', 'set_price_group', 'set_meter', 'set_service', 'set_markup', 'set_discount', 'expire_holds', 'make_ledger_month', 'make_ledger_months', 'seal_ledger_month', 'drop_ledger_month', 'map_tenant', 'unmap_tenant', 'set_secret', 'drop_secret',
+		'grant_credit', 'issue_token', 'token_result', 'balance_at', 'verify_ledger', 'set_price', 'set_cost', 'import_prices', 'read_catalog', 'set_price_group', 'set_meter', 'set_service', 'set_markup', 'set_discount', 'expire_holds', 'make_ledger_month', 'make_ledger_months', 'seal_ledger_month', 'drop_ledger_month', 'map_tenant', 'unmap_tenant', 'set_secret', 'drop_secret', 'rotate_key', 'rotation_runs',
 		'expire_credits', 'explain_burn', 'set_burn_order',
 		'add_provider', 'set_provider', 'drop_provider', 'check_provider_now', 'add_preset', 'add_preset_request', 'drop_preset', 'record_provider_balance', 'expire_provider_history',
 		'normalize_usage', 'describe_usage',
@@ -21,11 +21,11 @@ SELECT set_eq($$SELECT proname::text FROM pg_proc WHERE pronamespace = 'tokenbil
 		'metrics_text', 'counters', 'latency_bounds', 'retry_after', 'refused_address',
 		'count_characters', 'count_graphemes', 'count_words', 'count_images', 'count_pixels', 'count_seconds', 'count_requests', 'count_sum', 'set_meter_function', 'visible', 'clock'], '\df: the functions there are');
 SELECT set_eq($$SELECT relname::text FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind = 'v'$$,
-	ARRAY['margin_daily', 'prices_below_cost', 'suspense', 'balances', 'statement', 'holds', 'credits', 'burn_orders', 'recharge_orders', 'prices', 'usage_daily', 'trial_balance', 'catalog_fields', 'provider_balances', 'provider_history', 'provider_presets', 'provider_checks', 'metrics', 'spend_limits', 'rate_limits', 'meter_functions', 'secrets',
+	ARRAY['margin_daily', 'prices_below_cost', 'suspense', 'balances', 'statement', 'holds', 'credits', 'burn_orders', 'recharge_orders', 'prices', 'usage_daily', 'trial_balance', 'catalog_fields', 'provider_balances', 'provider_history', 'provider_presets', 'provider_checks', 'metrics', 'spend_limits', 'rate_limits', 'meter_functions', 'secrets', 'key_rotations',
 		'worker_errors', 'worker_status',
 		'breakers', 'alerts', 'alert_rules', 'low_balances', 'credential_expiries', 'alert_webhooks', 'alert_deliveries'], '\dv: the views');
 SELECT set_eq($$SELECT relname::text FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition$$,
-	ARRAY['account', 'account_limit', 'ledger', 'hold', 'credit', 'burn_order', 'price', 'meter', 'meter_function', 'catalog_model', 'service', 'markup', 'recharge_order', 'charge_refund', 'issued_token', 'tenant', 'month_closing', 'month_total', 'provider', 'provider_balance', 'provider_balance_history', 'provider_preset', 'preset_request', 'provider_check', 'secret',
+	ARRAY['account', 'account_limit', 'ledger', 'hold', 'credit', 'burn_order', 'price', 'meter', 'meter_function', 'catalog_model', 'service', 'markup', 'recharge_order', 'charge_refund', 'issued_token', 'tenant', 'month_closing', 'month_total', 'provider', 'provider_balance', 'provider_balance_history', 'provider_preset', 'preset_request', 'provider_check', 'secret', 'key_rotation',
 		'worker_error', 'worker_duty',
 		'breaker', 'alert', 'alert_rule', 'alert_evaluation', 'account_low_balance', 'credential_expiry', 'alert_webhook', 'alert_delivery'], '\dt: the tables, by the plain names');
 SELECT is(pg_get_function_identity_arguments(p.oid), args, name || ': its arguments') FROM (VALUES
@@ -40,7 +40,7 @@ SELECT set_has($$SELECT attname::text FROM pg_attribute WHERE attrelid = 'tokenb
 SELECT is_empty($$SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = 'tokenbill'::regnamespace AND proname IN ('charge', 'recharge', 'hold', 'capture') AND prolang <> (SELECT oid FROM pg_language WHERE lanname = 'c')$$, 'charge, recharge, hold and capture are C');
 
 -- Everything is explained
-SELECT is_empty($$SELECT identity FROM member WHERE type IN ('function', 'view', 'table', 'type', 'composite type', 'domain', 'schema', 'aggregate') AND obj_description(objid, classid::regclass::text) IS NULL
+SELECT is_empty($$SELECT identity FROM member WHERE type IN ('function', 'procedure', 'view', 'table', 'type', 'composite type', 'domain', 'schema', 'aggregate') AND obj_description(objid, classid::regclass::text) IS NULL
 	AND NOT (type = 'type' AND EXISTS (SELECT FROM pg_type t LEFT JOIN pg_class c ON c.oid = t.typrelid WHERE t.oid = objid AND (t.typelem <> 0 OR c.relkind IN ('r', 'p', 'v'))))$$, 'every object has a comment');
 SELECT is_empty($$SELECT attrelid::regclass || '.' || attname FROM pg_attribute JOIN pg_class c ON c.oid = attrelid WHERE relnamespace = 'tokenbill'::regnamespace AND relkind = 'v' AND attnum > 0 AND col_description(attrelid, attnum) IS NULL$$,
 	'every column of a view has one');
@@ -61,7 +61,7 @@ SELECT is_empty($$SELECT relname FROM pg_class c WHERE relnamespace = 'tokenbill
 	'every table has a primary key, months included; the ledger itself has its months''');
 SELECT is_empty($$SELECT c.conrelid::regclass, conname FROM pg_constraint c WHERE connamespace = 'tokenbill'::regnamespace AND contype IN ('p', 'u', 'x') AND conname <> 'recharge_order_order_no_key'
 	AND conrelid::regclass::text NOT IN ('tokenbill.month_total', 'tokenbill.provider', 'tokenbill.secret', 'tokenbill.provider_balance', 'tokenbill.provider_balance_history', 'tokenbill.provider_preset', 'tokenbill.preset_request', 'tokenbill.provider_check', 'tokenbill.tenant', 'tokenbill.catalog_model', 'tokenbill.meter', 'tokenbill.meter_function', 'tokenbill.burn_order', 'tokenbill.service',
-		'tokenbill.worker_error', 'tokenbill.worker_duty',
+		'tokenbill.key_rotation', 'tokenbill.worker_error', 'tokenbill.worker_duty',
 		'tokenbill.breaker', 'tokenbill.alert', 'tokenbill.alert_rule', 'tokenbill.alert_evaluation', 'tokenbill.credential_expiry', 'tokenbill.alert_webhook', 'tokenbill.alert_delivery')
 	AND NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = conrelid AND attname = 'account' AND attnum = ANY (conkey))$$, 'account is in every key but the order number''s');
 SELECT is_empty($$SELECT conname FROM pg_constraint WHERE connamespace = 'tokenbill'::regnamespace AND contype = 'f'$$, 'no foreign keys: accounts may live apart');

@@ -16,7 +16,7 @@ SELECT is_empty($$SELECT preset FROM tokenbill.provider_presets WHERE base_url !
 SELECT is_empty($$SELECT preset FROM tokenbill.provider_presets, LATERAL jsonb_to_recordset(requests) r(path text, query jsonb, headers jsonb, body text) WHERE concat(path, body) LIKE '%{secret}%' OR (query::text LIKE '%{secret}%' AND preset <> 'openai_sb')$$, 'the secret is in no address, but where a vendor has it there');
 
 -- The request of each, as the worker gets it
-INSERT INTO tokenbill.secret VALUES ('shared', 1, 'of no use', '', '', '', '', tokenbill.clock(), tokenbill.clock());
+INSERT INTO tokenbill.secret VALUES ('shared', 1, 1, 'of no use', '', '', '', '', tokenbill.clock(), tokenbill.clock());
 SELECT tokenbill.add_provider(p.preset, p.preset, secret_name => 'shared', base_url => CASE WHEN base_url IS NULL THEN 'https://gw.example.com/v' END,
 	params => coalesce((SELECT jsonb_object_agg(n, 'my ' || n) FROM unnest(p.parameters) n), '{}'), opening_balance => CASE WHEN source = 'derived' THEN 9 END, opening_at => CASE WHEN source = 'derived' THEN timestamptz '2026-03-01 00:00+00' END)
 FROM tokenbill.provider_presets p WHERE needs_secret \g /dev/null

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(765);
+SELECT plan(776);
 -- the harness looks in pg_temp last; the victims are called with it first
 SET LOCAL search_path = pg_catalog, public, pg_temp;
 CREATE ROLE sp_admin LOGIN IN ROLE tokenbill_admin;
@@ -106,7 +106,7 @@ INSERT INTO victim (call) VALUES
 	($$tokenbill.set_low_balance('sp@', 5)$$), ($$tokenbill.set_credential_expiry('sp@', '2026-03-02 12:00+00')$$), ($$tokenbill.set_alert_rule('provider_low', clear_above => 0.2, quiet_period => '0')$$), ($$tokenbill.add_alert_webhook('sp@', 'https://example.org/', 'sp', '{provider_low,credential_expiring}')$$),
 	($$tokenbill.set_alert_webhook('sp@', 'https://example.org/{secret}')$$), ($$tokenbill.evaluate_alerts()$$), ($$tokenbill.expire_alerts()$$), ($$tokenbill.alerts$$), ($$tokenbill.alert_rules$$), ($$tokenbill.low_balances$$), ($$tokenbill.credential_expiries$$), ($$tokenbill.alert_webhooks$$),
 	($$tokenbill.alert_deliveries$$), ($$tokenbill.drop_alert_webhook('sp@')$$),
-	($$tokenbill.set_secret('sp@', 'sk')$$), ($$tokenbill.secrets$$), ($$tokenbill.drop_secret('sp@')$$), ($$tokenbill.expire_provider_history()$$), ($$tokenbill.provider_balances$$), ($$tokenbill.provider_history$$), ($$tokenbill.drop_provider('sp@')$$),
+	($$tokenbill.set_secret('sp@', 'sk')$$), ($$tokenbill.secrets$$), ($$tokenbill.key_rotations$$), ($$tokenbill.rotation_runs(1, '2026-01-01')$$), ($$tokenbill.drop_secret('sp@')$$), ($$tokenbill.expire_provider_history()$$), ($$tokenbill.provider_balances$$), ($$tokenbill.provider_history$$), ($$tokenbill.drop_provider('sp@')$$),
 	($$tokenbill.add_preset('sp_preset_@', 'https://sp.example.com')$$), ($$tokenbill.add_preset_request('sp_preset_@', '/{team}', '$.balance', headers => '{}', failure => 'exists($.error)')$$),
 	($$tokenbill.add_provider('sp-asked@', 'sp_preset_@', params => '{"team": "a b"}')$$), ($$tokenbill.set_provider('sp-asked@', low_balance => 3, check_every => '1 hour')$$), ($$tokenbill.check_provider_now('sp-asked@')$$),
 	($$tokenbill.provider_checks$$), ($$tokenbill.provider_presets$$), ($$tokenbill.drop_provider('sp-asked@')$$), ($$tokenbill.drop_preset('sp_preset_@')$$),
@@ -121,6 +121,7 @@ INSERT INTO victim (call, sqlstate) VALUES
 -- "AS r" and a whole-row reference only: nothing of the statement itself needs an operator or a function
 SELECT is(e.sqlstate || ' ' || coalesce(e.message, ''), v.sqlstate || ' ' || CASE v.sqlstate WHEN '00000' THEN '' ELSE e.message END, format('round %s: %s', n, replace(split_part(call, '(', 1), 'tokenbill.', '')))
 FROM (SELECT * FROM round, victim ORDER BY n, i) v, LATERAL pg_temp.error_of(format('SELECT * FROM %s AS r', replace(call, '@', n::text)), who, path => path) e;
+SELECT is((pg_temp.error_of('CALL tokenbill.rotate_key()', 'sp_admin', path => :'evil_path')).sqlstate, '00000', 'a procedure; with secrets to do it is called in test/t/246_rotate_key.pl');
 SELECT is(last_value, :hits::bigint, 'nothing planted was called') FROM evil.hits;
 SELECT is_empty('SELECT * FROM evil.account UNION ALL SELECT * FROM pg_temp.account', 'and nothing written to planted tables');
 SELECT is_empty(format($$SELECT * FROM tokenbill.verify_ledger('sp%s')$$, n), 'sound ' || n) FROM round;

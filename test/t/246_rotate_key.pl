@@ -338,6 +338,20 @@ my $id_d = id_of_present();
 	keys_are($key_a, $key_e);
 	my $blocker = block('s200');
 	$server->wait_until('the file to be named again', sub { my $x = $server->client; my $v = $x->value("SELECT current_setting('tokenbill.key_file')"); $x->close; return $v eq "$dir/keys"; });
+	# with what somebody has planted in front of what its statements are made of
+	$c->rows('CREATE SCHEMA evil');
+	my $trap = q{LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION $$planted$$; END'};
+	my $n = 0;
+	foreach my $operator ([ qw(text text <> boolean) ], [ qw(text text = boolean) ], [ qw(text text > boolean) ], [ qw(text text < boolean) ], [ qw(bigint bigint + bigint) ], [ qw(bigint bigint > boolean) ])
+	{
+		my ($left, $right, $name, $result) = @$operator;
+		$n++;
+		$c->rows("CREATE FUNCTION evil.op$n($left, $right) RETURNS $result $trap");
+		$c->rows("CREATE OPERATOR evil.$name (LEFTARG = $left, RIGHTARG = $right, FUNCTION = evil.op$n)");
+	}
+	$c->rows('GRANT USAGE ON SCHEMA evil TO PUBLIC');
+	$client{keeper}->rows('SET search_path = evil, pg_temp, pg_catalog');
+	like($client{keeper}->query('SELECT 1::bigint + 1::bigint')->{error}{message}, qr/^planted/, 'the traps work');
 	call($client{keeper});
 	$server->wait_blocked($client{keeper});
 	my $keeper = $server->client(user => 'keeper');
