@@ -271,8 +271,8 @@ prepare_events(pgsocket also)
 /*
  * tb_http_loop_turn
  *		Wait until something happens to a request, the latch is set, another file
- *		can be read or the time is over (-1: it never is), and let libcurl deal with it.  False if libcurl
- *		gives up all transfers.
+ *		can be read or the time is over (-1: it never is), and let libcurl deal with
+ *		what is its own.  False if libcurl gives up all transfers.
  *
  * The latch is reset, and *woken says whether it was set: whoever waits looks
  * afterwards at everything that may have set it.

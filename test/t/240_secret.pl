@@ -293,6 +293,11 @@ foreach my $case (
 settings('tokenbill.key_command' => "test -z \"\$(cat)\" && printf %s \"\$(cat $dir/key_a)\"");
 is($server->safe_psql('postgres', "SELECT open_secret('key')"), 'sk-other', 'its input is empty, and its output may come without a line feed');
 
+# It has nothing of the server's: no connection of a client's, no file
+settings('tokenbill.key_command' => "ls -l /proc/self/fd >$dir/fds; cat $dir/key_a");
+is($server->safe_psql('postgres', "SELECT open_secret('key')"), 'sk-other', 'it may open files of its own');
+is_deeply([ map { /(\d+) -> (.*)/ ? "$1 $2" : () } grep { !m{ /proc/\d+/fd$} } split /\n/, slurp_file("$dir/fds") ], [ '0 /dev/null', "1 $dir/fds", '2 /dev/null' ], 'and inherits none');
+
 # One that does not end is killed, with what it has started
 sub runs { my ($pid) = @_; return kill(0, $pid) && slurp_file("/proc/$pid/stat") !~ /^\d+ \(.*\) Z/s; }
 

@@ -366,6 +366,30 @@ my $id_d = id_of_present();
 	$_->close foreach values %client, $keeper, $blocker;
 }
 
+# ---- the commands of the manual
+{
+	my ($script) = slurp_file("$top/docs/secrets.md") =~ /^ *```sh\n( *cd \/etc\/postgresql\n.*?)^ *```$/ms;
+	ok($script, 'docs/secrets.md says how to put another key in front');
+	$script =~ s{/etc/postgresql}{$dir};
+	is($script =~ s/^ *chown postgres: .*$//mg, 1, 'and whose the file is');
+	unlink "$dir/tokenbill.key";
+	append_to_file("$dir/tokenbill.key", "$key_a\n");
+	chmod 0600, "$dir/tokenbill.key";
+	$c->rows("ALTER SYSTEM SET tokenbill.key_file = '$dir/tokenbill.key'");
+	$server->reload;
+	$server->wait_until('the file to be named', sub { return $c->value("SELECT setting FROM pg_settings WHERE name = 'tokenbill.key_file'") eq "$dir/tokenbill.key"; });
+	is(system('sh', '-e', '-c', $script), 0, 'its commands run');
+	my @lines = split /\n/, slurp_file("$dir/tokenbill.key");
+	like($lines[0], qr/^[0-9a-f]{64}$/, 'a new key in front');
+	is_deeply([ @lines[ 1 .. $#lines ] ], [$key_a], 'of the old one');
+	is((stat "$dir/tokenbill.key")[2] & 07777, 0600, 'which nobody else may read');
+	is($c->query('CALL tokenbill.rotate_key()')->{error}, undef, 'all secrets under it');
+	unlink "$dir/tokenbill.key";
+	append_to_file("$dir/tokenbill.key", "$lines[0]\n");
+	chmod 0600, "$dir/tokenbill.key";
+	all_open('the old key taken away');
+}
+
 is(join("\n", grep { /sk-/ } $server->log_lines($log, qr/./)), '', 'no value is in the log');
 $c->close;
 $server->stop;

@@ -145,7 +145,7 @@ sub plain
 my %function;
 for my $row (rows(<<'SQL'))
 SELECT p.proname,
-	'tokenbill.' || p.proname || '(' || pg_get_function_arguments(p.oid) || ') RETURNS ' || pg_get_function_result(p.oid),
+	'tokenbill.' || p.proname || '(' || pg_get_function_arguments(p.oid) || ')' || coalesce(' RETURNS ' || pg_get_function_result(p.oid), ''),
 	coalesce((SELECT string_agg(g.rolname, ', ' ORDER BY g.rolname)
 		FROM aclexplode(p.proacl) a JOIN pg_roles g ON g.oid = a.grantee
 		WHERE g.rolname LIKE 'tokenbill\_%'), 'nobody')
