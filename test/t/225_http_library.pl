@@ -142,7 +142,7 @@ PGDLLEXPORT const Engine *tokenbill_http_engine(void);
 const Engine *
 tokenbill_http_engine(void)
 {
-	static const Engine engine = {1, "0.9"};
+	static const Engine engine = {2, "0.9"};
 
 	return &engine;
 }
