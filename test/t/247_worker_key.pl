@@ -52,8 +52,8 @@ $server->begin(conf => [
 $server->wait_worker;
 my $c = $server->client;
 
-# Settings of the worker: it has them when it sleeps again after the reload
-sub settings
+# Settings of the worker, without asking it
+sub settings_now
 {
 	my (%new) = @_;
 	foreach my $name (sort keys %new)
@@ -63,7 +63,14 @@ sub settings
 	}
 	$server->reload;
 	$server->wait_until('the settings to be in force', sub { return !grep { $c->value("SELECT setting FROM pg_settings WHERE name = 'tokenbill.$_'") ne $new{$_} } keys %new; });
-	# a session has them; the worker is asked for an answer that it gives after reading them
+	return;
+}
+
+# Settings of the worker: it has them, for it has given an answer that it was asked for afterwards
+sub settings
+{
+	my (%new) = @_;
+	settings_now(%new);
 	free_goes_on();
 	return;
 }
@@ -320,6 +327,21 @@ foreach my $n (1 .. 10)
 }
 cmp_ok(scalar(runs()), '<', 30, 'thirty checks, and so many tries: ' . scalar(runs()));
 is($c->value("SELECT count(*) FROM tokenbill.worker_errors WHERE duty = '$fetch'"), 1, 'which are one row');
+
+# ---- more than may wait for it: the others are claimed when there is room
+settings(key_command => $slow, key_command_timeout => 600000, max_concurrent_requests => 100, max_requests_per_host => 100);
+my $many = 1100;
+$c->rows("CREATE TABLE many AS SELECT 'many' || i AS name FROM generate_series(1, $many) i");
+$c->rows("SELECT count(tokenbill.add_provider(name, 'deepseek', '@{[ $double->url('many') ]}', secret_name => 'provider:three', check_every => '1 day')) FROM many");
+$double->script('many/user/balance', body('5'));
+forget_runs();
+$c->rows('SELECT count(tokenbill.check_provider_now(name)) FROM many');
+$server->wait_until('a thousand to wait', sub { return $c->value("SELECT count(*) FROM tokenbill.provider_checks WHERE under_way AND provider LIKE 'many%'") >= 1000; });
+is($c->value("SELECT count(*) FROM tokenbill.provider_checks WHERE under_way AND provider LIKE 'many%'"), 1000, 'a thousand calls wait for the key and no more are claimed');
+is(scalar(runs()), 1, 'for one and the same command');
+settings_now(key_command => $quick);
+$server->wait_until('all of them to be asked', sub { return $c->value("SELECT count(*) FROM tokenbill.provider_balances WHERE provider LIKE 'many%' AND balance = 5 AND error IS NULL") == $many; });
+pass("and all $many are asked when it is there");
 
 is(join("\n", $server->log_lines(0, qr/sk-|$key_a|$key_b/)), '', 'no secret and no key is in the log');
 $c->close;

@@ -46,10 +46,11 @@ $c->rows("CREATE FUNCTION data_key(name text) RETURNS bytea STRICT LANGUAGE c AS
 # Whether the kernel lets us look; the error if not
 sub look
 {
-	my ($visit) = @_;
-	open my $mem, '<:raw', "/proc/$pid/mem" or return "$!";
+	my ($visit, $of) = @_;
+	$of //= $pid;
+	open my $mem, '<:raw', "/proc/$of/mem" or return "$!";
 	my ($read, $last) = (0, '');
-	foreach my $line (split /\n/, slurp_file("/proc/$pid/maps"))
+	foreach my $line (split /\n/, slurp_file("/proc/$of/maps"))
 	{
 		my ($from, $to, $rights, $name) = $line =~ /^([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ \S+\s*(.*)$/ or next;
 		# what nobody can write to holds what was in a file; the kernel's own pages cannot be read
@@ -101,9 +102,10 @@ sub spellings
 	return keys %all;
 }
 
-# Which of them are in the worker's memory: name => in how many spellings
+# Which of them are in the memory of the worker, or of another process
 sub found
 {
+	my ($of) = @_;
 	my %there;
 	my %spelling = map { my $name = $_; map { $_ => $name } spellings($wanted{$name}) } keys %wanted;
 	no warnings 'portable';
@@ -117,7 +119,8 @@ sub found
 				$there{ $spelling{$one} }++;
 				note(sprintf '%s: in %s, %s', $spelling{$one}, $place || 'memory without a name', unpack('H*', substr $bytes, ($at > 32 ? $at - 32 : 0), 96));
 			}
-		});
+		},
+		$of);
 	croak $why if $why;
 	return sort keys %there;
 }
@@ -177,6 +180,19 @@ foreach my $setting ("tokenbill.key_command_retention = 0", "tokenbill.key_comma
 	$server->wait_state('postgres', 'asleep');
 	is($server->worker->{pid}, $pid, 'the worker is the same');
 	is(join(', ', found()), '', "after use there is nothing at all, with $setting");
+}
+# ---- a session that stores, and one that rotates: the value came in as text, but no key is left
+{
+	my $session = $server->client;
+	$session->value('SELECT tokenbill.set_secret($1, $2)', 'header', random_text(40));
+	is($session->query('CALL tokenbill.rotate_key()')->{error}, undef, 'a session stores a secret and brings all under the key');
+	append_to_file("$dir/turned", unpack('H*', $older) . "\n" . unpack('H*', $master) . "\n");
+	chmod 0600, "$dir/turned";
+	rename "$dir/turned", "$dir/key" or die "rename: $!";
+	is($session->query('CALL tokenbill.rotate_key()')->{error}, undef, 'and under another one');
+	is($session->value('SELECT count(DISTINCT key_id) FROM tokenbill.secrets'), 1, 'which is one');
+	is(join(', ', grep { !/^the secret/ } found($session->pid)), '', 'no key is left in the memory of a session');
+	$session->close;
 }
 $watch->close;
 $server->stop;
