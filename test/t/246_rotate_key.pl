@@ -368,7 +368,7 @@ my $id_d = id_of_present();
 
 # ---- the commands of the manual
 {
-	my ($script) = slurp_file("$top/docs/secrets.md") =~ /^ *```sh\n( *cd \/etc\/postgresql\n.*?)^ *```$/ms;
+	my ($script) = slurp_file("$top/docs/secrets.md") =~ /^ *```sh\n( *cd \/etc\/postgresql &&\n.*?)^ *```$/ms;
 	ok($script, 'docs/secrets.md says how to put another key in front');
 	$script =~ s{/etc/postgresql}{$dir};
 	is($script =~ s/^ *chown postgres: .*$//mg, 1, 'and whose the file is');
