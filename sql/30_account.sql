@@ -68,9 +68,10 @@ FOR EACH STATEMENT EXECUTE FUNCTION tokenbill.forward_only();
 
 SELECT pg_catalog.pg_extension_config_dump('tokenbill.account', '');
 
+/* it costs so much that the planner looks for the account first, by its key */
 CREATE FUNCTION tokenbill.may_change(account tokenbill.account)
 RETURNS boolean
-LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'tokenbill_may_change';
+LANGUAGE c VOLATILE COST 10000 AS 'MODULE_PATHNAME', 'tokenbill_may_change';
 COMMENT ON FUNCTION tokenbill.may_change(tokenbill.account) IS
 'Internal: the condition of the statement by which charge() changes an account''s row; refused (55000) anywhere else';
 

@@ -74,16 +74,18 @@ tb_check_account(const text *account, Oid user)
 }
 
 /*
- * Read an account's row; the values stay where they are.  The name and ctid are the
- * caller's to set.
+ * Read an account's row; the values stay where they are.  False, and nothing read, if
+ * it is another account's.  The name and ctid are the caller's to set.
  */
-static void
+static bool
 read_row(HeapTupleHeader row, Account *account)
 {
 	Datum		values[ACCOUNT_COLUMNS];
 	bool		nulls[ACCOUNT_COLUMNS];
 
 	tb_take_row_apart(row, ACCOUNT_COLUMNS, values, nulls);
+	if (!tb_same_text(DatumGetTextPP(values[ACCOUNT_NAME]), account->account))
+		return false;
 	account->balance = DatumGetNumeric(values[ACCOUNT_BALANCE]);
 	account->held = DatumGetNumeric(values[ACCOUNT_HELD]);
 	account->credit_limit = DatumGetNumeric(values[ACCOUNT_CREDIT_LIMIT]);
@@ -110,6 +112,7 @@ read_row(HeapTupleHeader row, Account *account)
 	account->limits = DatumGetInt32(values[ACCOUNT_LIMITS]);
 	account->credits = DatumGetInt32(values[ACCOUNT_CREDITS]);
 	account->open_credits = NULL;
+	return true;
 }
 
 /*
@@ -125,8 +128,7 @@ take_account(const text *account_name, Account *account)
 		return false;
 	account->account = unconstify(text *, account_name);
 	account->ctid = *(ItemPointer) DatumGetPointer(columns[0]);
-	read_row(DatumGetHeapTupleHeaderCopy(columns[1]), account);
-	return true;
+	return read_row(DatumGetHeapTupleHeaderCopy(columns[1]), account);
 }
 
 /*
@@ -298,11 +300,16 @@ tb_change_account(AccountChange *change)
 /*
  * may_change(account tokenbill.account) -> boolean
  *		The condition of tb_change_account()'s statement; nobody else may call it.
+ *
+ * It is asked about other accounts' rows as well: where the plan is a scan of the
+ * whole table, as it is while there are few accounts, the executor may ask this
+ * before it compares the name.  Their rows must not leave anything behind.
  */
 Datum
 tokenbill_may_change(PG_FUNCTION_ARGS)
 {
 	AccountChange *change = running_change;
+	HeapTupleHeader row;
 	MemoryContext old;
 	bool		agreed;
 
@@ -314,8 +321,12 @@ tokenbill_may_change(PG_FUNCTION_ARGS)
 
 	/* what is made of the row is needed after the statement */
 	old = MemoryContextSwitchTo(change->context);
-	read_row(PG_GETARG_HEAPTUPLEHEADER_COPY(0), &change->account);
-	agreed = change->may_change(change);
+	row = PG_GETARG_HEAPTUPLEHEADER_COPY(0);
+	agreed = read_row(row, &change->account);
+	if (likely(agreed))
+		agreed = change->may_change(change);
+	else
+		pfree(row);
 	MemoryContextSwitchTo(old);
 	PG_RETURN_BOOL(agreed);
 }

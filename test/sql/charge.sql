@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(63);
+SELECT plan(68);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('alice') \g /dev/null
 SELECT tokenbill.recharge('alice', 100, 'R-alice') \g /dev/null
@@ -153,6 +153,18 @@ SELECT is(pg_temp.pick(r, 'replayed', 'price'), '{"replayed": true, "price": 0.0
 FROM tokenbill.charge('sand', 'gpt-5-mini', '{"output_tokens": 1000}', 's1') r;
 SELECT pg_temp.refused($$SELECT tokenbill.charge_amount('sand', 2, 's2')$$, 'PT402', '{"account": "sand", "required": 2, "available": 1, "shortfall": 1}', 'its balance is checked');
 SELECT set_eq($$SELECT contra FROM tokenbill.statement WHERE account = 'sand'$$, ARRAY['sandbox'], 'its lines never touch revenue or cash');
+SELECT is_empty('SELECT * FROM tokenbill.verify_ledger()', 'all of it is sound');
+
+-- Few accounts, and the planner knows: it scans the table, and asks about rows of others
+SELECT tokenbill.create_account('few ' || n) FROM generate_series(1, 3) AS n \g /dev/null
+SELECT tokenbill.recharge('few ' || n, 100 * n, 'R-few-' || n) FROM generate_series(1, 3) AS n \g /dev/null
+SET LOCAL enable_indexscan = off;
+SET LOCAL enable_bitmapscan = off;
+ANALYZE tokenbill.account;
+SELECT is(pg_temp.pick(r, 'account', 'seq', 'balance'), jsonb_build_object('account', 'few ' || n, 'seq', 2, 'balance', 100 * n - n), 'scanning the table, account ' || n || ' is charged')
+FROM generate_series(1, 3) AS n, LATERAL tokenbill.charge_amount('few ' || n, n, 'few') r;
+SELECT results_eq($$SELECT seq, balance FROM tokenbill.balances WHERE account LIKE 'few %' ORDER BY account$$,
+	$$VALUES (2::bigint, 99::numeric), (2, 198), (2, 297)$$, 'and it alone');
 SELECT is_empty('SELECT * FROM tokenbill.verify_ledger()', 'all of it is sound');
 
 SELECT * FROM finish();
