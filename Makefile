@@ -117,6 +117,10 @@ endif
 
 include $(PGXS)
 
+# The SQL tests store secrets, and so want a key for them: installcheck lends one to
+# a server that has none.
+pg_regress_installcheck := $(subst && ,&& PATH='$(bindir):'"$$PATH" test/with-key ,$(pg_regress_installcheck))
+
 # Debian's PGXS does not track headers
 $(OBJS) $(HTTP_OBJS): $(wildcard src/*.h)
 

@@ -5,6 +5,7 @@
 use strict;
 use warnings;
 use FindBin;
+use IPC::Run ();
 use lib "$FindBin::RealBin/../perl";
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -250,6 +251,22 @@ SQL
 	$second->close;
 }
 $fresh->close;
+
+# ---- make installcheck, on a server that has no key for secrets
+{
+	local %ENV = (%ENV, PGHOST => $server->host, PGPORT => $server->port, PGDATABASE => 'fresh');
+	my $key = q{LOAD 'tokenbill'; SELECT current_setting('tokenbill.key_command')};
+	my ($out, $err);
+	is($server->safe_psql('fresh', $key), '', 'a plain server has no key');
+	ok(IPC::Run::run([ "$FindBin::RealBin/../with-key", 'psql', '-X', '-A', '-t', '-v', 'ON_ERROR_STOP=1', '-c', q{SELECT tokenbill.set_secret('lent', 'sk-1')}, '-c', q{SELECT name FROM tokenbill.secrets} ], '>', \$out, '2>', \$err),
+		'is lent one for the SQL tests') or diag($err);
+	like($out, qr/^lent$/m, 'that secrets are stored with');
+	ok(!IPC::Run::run([ "$FindBin::RealBin/../with-key", 'false' ], '>', \$out, '2>', \$err), 'a failed test is a failure');
+	$server->wait_until('the key to be taken away', sub { $server->safe_psql('fresh', $key) eq '' });
+	unlike(slurp_file($server->data_dir . '/postgresql.auto.conf'), qr/tokenbill/, 'which leaves nothing in its configuration');
+	my $makefile = slurp_file("$FindBin::RealBin/../../Makefile");
+	like($makefile, qr/^pg_regress_installcheck .*test\/with-key/m, 'make installcheck does that');
+}
 
 # ---- what cannot be loaded yet says so, what was loaded ahead works
 is($server->safe_psql('fresh', 'SHOW shared_preload_libraries'), '', 'all of this was without the library preloaded');
