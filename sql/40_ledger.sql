@@ -189,7 +189,7 @@ SET timezone = 'UTC'
 AS $function$
 #variable_conflict use_column
 DECLARE
-	first_day date := date_trunc('month', seal_ledger_month.month)::date;
+	first_day date := date_trunc('month', CASE WHEN seal_ledger_month.month > '2100-01-01' THEN '2100-01-01' ELSE seal_ledger_month.month END)::date;
 	leaf text := to_char(first_day, '"ledger_"YYYY_MM');
 	accounts bigint;
 	older text;
@@ -249,7 +249,7 @@ SET lock_timeout = '10s'
 AS $function$
 #variable_conflict use_column
 DECLARE
-	first_day date := date_trunc('month', drop_ledger_month.month)::date;
+	first_day date := date_trunc('month', CASE WHEN drop_ledger_month.month > '2100-01-01' THEN '2100-01-01' ELSE drop_ledger_month.month END)::date;
 	leaf text := to_char(first_day, '"ledger_"YYYY_MM');
 	keep text := coalesce(current_setting('tokenbill.idempotency_window', true), '30 days');
 	older text;

@@ -28,7 +28,7 @@ AS $function$
 DECLARE
 	mapped regrole := to_regrole(quote_ident(map_tenant.login));
 BEGIN
-	PERFORM tokenbill.check_text('account', map_tenant.account, 128);
+	PERFORM tokenbill.check_text('login', map_tenant.login::text, 63), tokenbill.check_text('account', map_tenant.account, 128);
 	IF mapped IS NULL THEN
 		PERFORM tokenbill.refuse('42704', format('role "%s" does not exist', map_tenant.login),
 			jsonb_build_object('login', map_tenant.login), 'Create the login first and grant it tokenbill_app.');
@@ -49,6 +49,7 @@ SET search_path = pg_catalog, pg_temp
 AS $function$
 #variable_conflict use_column
 BEGIN
+	PERFORM tokenbill.check_text('login', unmap_tenant.login::text, 63);
 	DELETE FROM tokenbill.tenant t WHERE t.login = to_regrole(quote_ident(unmap_tenant.login));
 	RETURN FOUND;
 END

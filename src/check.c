@@ -9,6 +9,7 @@
 
 #include "card.h"
 #include "money.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 
@@ -66,6 +67,21 @@ tb_null_argument(const char *argument)
 }
 
 /*
+ * Whether a control character begins here: of ASCII, or one of the second set, U+0080
+ * to U+009F, which terminals obey as well.  That set is two bytes in UTF-8; in other
+ * encodings those bytes may be letters.
+ */
+static inline bool
+is_control(const char *s, int len)
+{
+	unsigned char c = s[0];
+
+	return c < 0x20 || c == 0x7f ||
+		(unlikely(c == 0xc2) && len > 1 && (unsigned char) s[1] < 0xa0 &&
+		 GetDatabaseEncoding() == PG_UTF8);
+}
+
+/*
  * tb_check_optional_text
  *		A text that may be null, but not empty, too long, or hold a control
  *		character or a card number (22023).
@@ -95,7 +111,7 @@ tb_check_optional_text(const char *argument, text *value, int max_bytes)
 						  argument, len, max_bytes);
 	for (int i = 0; i < len; i++)
 	{
-		if ((unsigned char) s[i] < 0x20 || s[i] == 0x7f)
+		if (is_control(s + i, len - i))
 			return tb_refusal(ERRCODE_INVALID_PARAMETER_VALUE,
 							  tb_json("argument:s position:i", argument,
 									  (int64) i + 1),
@@ -277,13 +293,25 @@ tb_check_ttl(Interval *ttl, TimestampTz now, TimestampTz *expires_at)
 }
 
 /*
+ * tb_argument_name
+ *		The first argument of the SQL faces of checks: which argument is looked at.
+ *		Nobody but tokenbill itself may call those, and it names it; a null is none.
+ */
+char *
+tb_argument_name(FunctionCallInfo fcinfo)
+{
+	return PG_ARGISNULL(0) ? pstrdup("argument") :
+		text_to_cstring(PG_GETARG_TEXT_PP(0));
+}
+
+/*
  * check_text(argument text, value text, max_bytes integer) -> text
  *		SQL face of tb_check_text, for the functions written in SQL.
  */
 Datum
 tokenbill_check_text(PG_FUNCTION_ARGS)
 {
-	tb_raise(tb_check_text(text_to_cstring(PG_GETARG_TEXT_PP(0)),
+	tb_raise(tb_check_text(tb_argument_name(fcinfo),
 						   PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1),
 						   PG_GETARG_INT32(2)));
 	PG_RETURN_DATUM(PG_GETARG_DATUM(1));
@@ -295,7 +323,7 @@ tokenbill_check_text(PG_FUNCTION_ARGS)
 Datum
 tokenbill_check_amount(PG_FUNCTION_ARGS)
 {
-	tb_raise(tb_check_amount(text_to_cstring(PG_GETARG_TEXT_PP(0)),
+	tb_raise(tb_check_amount(tb_argument_name(fcinfo),
 							 PG_ARGISNULL(1) ? NULL : PG_GETARG_NUMERIC(1)));
 	PG_RETURN_DATUM(PG_GETARG_DATUM(1));
 }
@@ -308,7 +336,7 @@ tokenbill_check_metadata(PG_FUNCTION_ARGS)
 {
 	if (PG_ARGISNULL(1))
 		PG_RETURN_NULL();
-	tb_raise(tb_check_metadata(text_to_cstring(PG_GETARG_TEXT_PP(0)),
+	tb_raise(tb_check_metadata(tb_argument_name(fcinfo),
 							   PG_GETARG_JSONB_P(1)));
 	PG_RETURN_DATUM(PG_GETARG_DATUM(1));
 }
@@ -338,7 +366,7 @@ tb_check_time(const char *argument, TimestampTz value)
 Datum
 tokenbill_check_time(PG_FUNCTION_ARGS)
 {
-	char	   *argument = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *argument = tb_argument_name(fcinfo);
 
 	if (PG_ARGISNULL(1))
 		tb_raise(tb_null_argument(argument));

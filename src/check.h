@@ -15,6 +15,7 @@ extern Refusal *tb_check_ttl(Interval *ttl, TimestampTz now,
 							 TimestampTz *expires_at);
 extern Refusal *tb_check_time(const char *argument, TimestampTz value);
 extern Refusal *tb_null_argument(const char *argument);
+extern char *tb_argument_name(FunctionCallInfo fcinfo);
 extern bool tb_same_text(const text *a, const text *b);
 extern bool tb_text_is(const text *value, const char *word);
 extern bool tb_text_begins(const text *value, const char *prefix);

@@ -415,7 +415,9 @@ tokenbill_count_refusal(PG_FUNCTION_ARGS)
 	const char *code = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
 	if (strlen(code) != 5)
-		elog(ERROR, "no SQLSTATE: %s", code);
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("an SQLSTATE has five characters")));
 	tb_count_refusal(MAKE_SQLSTATE(code[0], code[1], code[2], code[3], code[4]));
 	PG_RETURN_VOID();
 }

@@ -567,7 +567,7 @@ tokenbill_describe_usage(PG_FUNCTION_ARGS)
 Datum
 tokenbill_check_usage_format(PG_FUNCTION_ARGS)
 {
-	tb_raise(tb_check_usage_format(text_to_cstring(PG_GETARG_TEXT_PP(0)),
+	tb_raise(tb_check_usage_format(tb_argument_name(fcinfo),
 								   PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1)));
 	if (PG_ARGISNULL(1))
 		PG_RETURN_NULL();

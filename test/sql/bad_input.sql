@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(1716);
+SELECT plan(1840);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('a'), tokenbill.recharge('a', 1000, 'B-1'), tokenbill.set_price('llm', 'input_tokens', 1, 1000000), tokenbill.set_price('llm', 'tokens', 1, 1000000),
 	tokenbill.set_price('llm', 'seconds', 1), tokenbill.charge_amount('a', 5, 'c'), tokenbill.hold('a', 5, 'h'), tokenbill.create_account('rich'),
@@ -108,7 +108,7 @@ SELECT is_empty($$SELECT proname, a FROM (SELECT proname, unnest(proargnames[1:p
 CREATE TEMP TABLE bad (kind text, value text, sqlstate text, what text);
 INSERT INTO bad VALUES
 	('text', '''''', '22023', 'empty'), ('text', 'repeat(''x'', 10240)', '22023', 'of 10 KB'), ('text', 'E''a\nb''', '22023', 'with a line feed'),
-	('text', 'E''\x01''', '22023', 'with a control character'), ('text', 'E''a\x7f''', '22023', 'with DEL'),
+	('text', 'E''\x01''', '22023', 'with a control character'), ('text', 'E''a\x7f''', '22023', 'with DEL'), ('text', 'U&''a\009Bm''', '22023', 'with a control character beyond ASCII'),
 	('secret', '''''', '22023', 'empty'), ('secret', 'repeat(''x'', 8193)', '22023', 'over 8 KB'), ('secret', 'E''a\tb''', '22023', 'with a tab'), ('secret', 'E''a\r\nb''', '22023', 'with a carriage return'), ('secret', 'E''a\x7f''', '22023', 'with DEL'),
 	('secret', '''4242 4242 4242 4242''', '22023', 'that is a card number'),
 	('key', '''''', '22023', 'empty'), ('key', 'repeat(''x'', 10240)', '22023', 'of 10 KB'), ('key', 'repeat(''x'', 256)', '22023', 'of 256 bytes'), ('key', 'E''a\nb''', '22023', 'with a line feed'),
@@ -152,7 +152,7 @@ INSERT INTO bad VALUES
 	('name', '''''', '22023', 'empty'), ('name', '''Mine''', '22023', 'in capitals'), ('name', 'repeat(''x'', 10240)', '22023', 'of 10 KB'),
 	('keys', '''{}''', '22023', 'empty'), ('keys', '''{alphabet}''', '22023', 'with an unknown word'), ('keys', '''{oldest,NULL}''', '22023', 'with a null'), ('keys', '''{{oldest}}''', '22023', 'of two dimensions'),
 	('templates', '''[]''', '22023', 'an array'), ('templates', '''{"a": 1}''', '22023', 'with a number'), ('templates', 'jsonb_build_object(''a'', E''x\ny'')', '22023', 'with a line feed'), ('sign', '0', '22023', 'zero'), ('sign', '2', '22023', 'two'),
-	('role', '''no such role''', '42704', 'unknown'), ('role', '''public''', '42704', 'everybody');
+	('role', 'NULL', '22004', 'null'), ('role', '''no such role''', '42704', 'unknown'), ('role', '''public''', '42704', 'everybody');
 INSERT INTO bad SELECT DISTINCT kind, 'NULL', '22004', 'null' FROM argument WHERE kind NOT LIKE '%?' AND kind <> 'role';
 INSERT INTO bad SELECT rtrim(kind, '?') || '?', value, sqlstate, what FROM bad WHERE value <> 'NULL' AND kind NOT LIKE '%?';
 
@@ -197,6 +197,17 @@ SELECT is((pg_temp.error_of(format('SELECT tokenbill.charge_amount(''a'', 1, %s)
 SELECT is((pg_temp.error_of(format('SELECT tokenbill.charge_amount(''a'', 1, ''k'', metadata => %s)', value))).sqlstate, sqlstate, 'metadata ' || what) FROM (VALUES
 	('''{"k": "\u0000"}''', '22P05', 'with NUL'), ('''{"k": "\ud800"}''', '22P02', 'with half a surrogate pair'), ('''{"k": 1''', '22P02', 'cut off')) v(value, sqlstate, what);
 SELECT is((pg_temp.error_of($$SELECT tokenbill.charge_tokens('a', 'llm', 1e30::bigint, 'k')$$)).sqlstate, '22003', 'more tokens than a bigint');
+
+-- Months beyond all calendars, and who is no tenant
+SELECT pg_temp.refused(format('SELECT tokenbill.%s_ledger_month(%L)', f, d), '22008', '{"argument": "month"}', f || '_ledger_month ' || d)
+FROM unnest(ARRAY['seal', 'drop']) f, unnest(ARRAY['5874897-12-31', 'infinity', '-infinity', '4713-01-01 BC']) d;
+SELECT pg_temp.refused(format('SELECT tokenbill.%s_ledger_month(NULL)', f), '22004', '{"argument": "month"}', f || '_ledger_month null') FROM unnest(ARRAY['seal', 'drop']) f;
+SELECT pg_temp.refused('SELECT tokenbill.unmap_tenant(NULL)', '22004', '{"argument": "login"}', 'unmap_tenant null');
+
+-- Checks that only tokenbill calls, and names the argument to: a superuser who leaves it out crashes nothing
+SELECT matches((pg_temp.error_of(statement)).sqlstate, '^(00000|22...)$', statement) FROM (VALUES
+	('SELECT tokenbill.check_text(NULL, NULL, NULL)'), ('SELECT tokenbill.check_text(NULL, ''x'', NULL)'), ('SELECT tokenbill.check_amount(NULL, 0)'), ('SELECT tokenbill.check_metadata(NULL, ''[]'')'),
+	('SELECT tokenbill.check_time(NULL, NULL)'), ('SELECT tokenbill.check_usage_format(NULL, ''x'')'), ('SELECT tokenbill.count_refusal(''x'')'), ('SELECT tokenbill.refuse(NULL, NULL, NULL, NULL)')) v(statement);
 
 -- As much as is allowed
 SELECT is(pg_temp.undone(statement), 'TB000', what) FROM (VALUES
