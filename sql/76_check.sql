@@ -581,7 +581,7 @@ END
 $function$;
 COMMENT ON FUNCTION tokenbill.next_check_due() IS 'Internal: when claim_checks() has something to do next; null: never';
 
-CREATE FUNCTION tokenbill.release_checks() RETURNS bigint
+CREATE FUNCTION tokenbill.release_checks(ended_badly boolean) RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $function$
@@ -589,12 +589,13 @@ DECLARE
 	freed bigint;
 BEGIN
 	/*
-	 * One of these answers may be what ended the worker, and would end the next one
-	 * just so.  We cannot know which, so each counts as a failure: after a few in a
-	 * row the breaker is open, and the server is not taken into recovery all the
-	 * time.
+	 * One of these answers may be what ended a worker that was not told to end, and
+	 * would end the next one just so.  We cannot know which, so each counts as a
+	 * failure: after a few in a row the breaker is open, and the server is not taken
+	 * into recovery all the time.  Otherwise nothing was learned, and if it was the
+	 * probe another may begin.
 	 */
-	PERFORM tokenbill.breaker_note('provider', c.provider, false, NULL)
+	PERFORM tokenbill.breaker_note('provider', c.provider, CASE WHEN release_checks.ended_badly THEN false END, NULL)
 	FROM tokenbill.provider_check c WHERE c.lease IS NOT NULL;
 	UPDATE tokenbill.provider_check c
 	SET lease = NULL, lease_until = NULL, attempt = 0, step = NULL, progress = '{}', updated_at = tokenbill.clock()
@@ -603,7 +604,7 @@ BEGIN
 	RETURN freed;
 END
 $function$;
-COMMENT ON FUNCTION tokenbill.release_checks() IS 'Internal: frees what a worker that is no more has taken on, to be done from the beginning';
+COMMENT ON FUNCTION tokenbill.release_checks(boolean) IS 'Internal: frees what a worker that is no more has taken on, to be done from the beginning; one that ended badly counts as a failure of each';
 
 CREATE FUNCTION tokenbill.check_provider_now(provider text) RETURNS timestamptz
 LANGUAGE plpgsql SECURITY DEFINER

@@ -338,16 +338,16 @@ COMMENT ON FUNCTION tokenbill.record_call(text, text, bigint, integer, jsonb, by
 'Internal: takes in what came of a call, and returns the calls that follow it';
 
 /* Only one worker works in a database, so what is claimed when it begins was claimed by one that is no more. */
-CREATE FUNCTION tokenbill.release_claims() RETURNS void
+CREATE FUNCTION tokenbill.release_claims(ended_badly boolean) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $function$
 BEGIN
-	PERFORM tokenbill.release_checks();
+	PERFORM tokenbill.release_checks(release_claims.ended_badly);
 	PERFORM tokenbill.release_webhooks();
 END
 $function$;
-COMMENT ON FUNCTION tokenbill.release_claims() IS 'Internal: frees the calls that a worker which has ended had taken on';
+COMMENT ON FUNCTION tokenbill.release_claims(boolean) IS 'Internal: frees the calls that a worker which has ended had taken on; ended_badly: nobody had told it to end';
 
 /* All the worker has to do, and when: what it sleeps by. */
 CREATE FUNCTION tokenbill.due() RETURNS TABLE (duty text, due_at timestamptz, is_call boolean)

@@ -122,9 +122,15 @@ read_calls(Calls *calls)
 static void
 release(void *arg)
 {
-	static Statement query = {.sql = "SELECT tokenbill.release_claims()"};
+	static Statement query = {
+		.sql = "SELECT tokenbill.release_claims($1)",
+		.nargs = 1,
+		.types = {BOOLOID}
+	};
+	Datum		values[1];
 
-	tb_run(&query, NULL, NULL);
+	values[0] = BoolGetDatum(*(bool *) arg);
+	tb_run(&query, values, NULL);
 }
 
 /* Step: take on calls. */
@@ -542,11 +548,13 @@ start_calls(Calls *calls)
 /*
  * tb_calls_release
  *		Free what a worker before us has taken on; called once, when we begin.
+ *		Whether that one ended without being told to decides what is thought of
+ *		those whose answers it waited for.
  */
 void
-tb_calls_release(void)
+tb_calls_release(bool ended_badly)
 {
-	(void) tb_step(&tb_claim_duty, NULL, release, NULL);
+	(void) tb_step(&tb_claim_duty, NULL, release, &ended_badly);
 }
 
 /*

@@ -5,7 +5,7 @@
 
 extern Duty tb_claim_duty;
 
-extern void tb_calls_release(void);
+extern void tb_calls_release(bool ended_badly);
 extern bool tb_calls_record(void);
 extern bool tb_calls_resume(void);
 extern int	tb_calls_room(void);

@@ -13,6 +13,10 @@
  */
 #include "slot.h"
 
+#include <unistd.h>
+
+#include "access/xlog.h"
+#include "common/controldata_utils.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
@@ -51,6 +55,27 @@ request_memory(void)
 	RequestNamedLWLockTranche("tokenbill_worker", 1);
 }
 
+/*
+ * Whether the server ended by a crash before it made this memory.  What the
+ * control file says then is that it is in production, also when the postmaster
+ * makes the memory anew because a process of it has crashed.  A standby, or what
+ * is restored from a backup, has the file of a server that was or is running.
+ */
+static bool
+after_crash(void)
+{
+	bool		crc_ok;
+	ControlFileData *control = get_controlfile(DataDir, &crc_ok);
+	bool		crashed = control->state == DB_IN_PRODUCTION ||
+		control->state == DB_SHUTDOWNING ||
+		control->state == DB_IN_CRASH_RECOVERY;
+
+	pfree(control);
+	return crashed && crc_ok && access(STANDBY_SIGNAL_FILE, F_OK) != 0 &&
+		access(RECOVERY_SIGNAL_FILE, F_OK) != 0 &&
+		access(BACKUP_LABEL_FILE, F_OK) != 0;
+}
+
 static void
 start_memory(void)
 {
@@ -65,6 +90,7 @@ start_memory(void)
 		memset(tb_workers, 0, shared_size());
 		tb_workers->lock = &GetNamedLWLockTranche("tokenbill_worker")->lock;
 		tb_workers->n_slots = slot_count();
+		tb_workers->crashed = after_crash();
 		for (int i = 0; i < tb_workers->n_slots; i++)
 			pg_atomic_init_u64(&tb_workers->slots[i].next_due,
 							   (uint64) DT_NOEND);
@@ -114,6 +140,7 @@ tb_slot_take(Oid database)
 	{
 		memset(slot, 0, offsetof(WorkerSlot, next_due));
 		slot->database = database;
+		slot->ended_badly = tb_workers->crashed;
 		pg_atomic_write_u64(&slot->next_due, (uint64) DT_NOEND);
 	}
 	return slot;

@@ -37,6 +37,7 @@ typedef struct WorkerSlot
 	int			pid;			/* 0: no process */
 	int			procno;			/* its PGPROC, while there is a pid */
 	bool		leave;			/* it has been asked to go */
+	bool		ended_badly;	/* the last worker's end was nobody's wish */
 	TimestampTz started_at;
 	TimestampTz restart_at;
 	int			failures;		/* in a row */
@@ -66,6 +67,7 @@ typedef struct WorkerShared
 	int			launcher_pid;
 	int			launcher_procno;
 	TimestampTz launcher_started_at;
+	bool		crashed;		/* this memory was made after a crash */
 	int			without_slot;	/* databases, when there are more than slots */
 	bool		look_at_all;
 	int			n_looks;

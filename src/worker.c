@@ -46,6 +46,10 @@ static int	error_retention = 30 * SECS_PER_DAY;
 
 static WorkerSlot *slot = NULL;
 
+/* How the one before us ended, and whether we have been told to end. */
+static bool came_after_bad_end = false;
+static volatile sig_atomic_t told_to_end = false;
+
 /* What the process ends for, and, if with an error, with which. */
 static ExtensionState extension_state = TB_EXTENSION_HERE;
 static char last_words[TB_SLOT_ERROR] = "";
@@ -118,6 +122,7 @@ attach(Oid database)
 	{
 		found->pid = MyProcPid;
 		found->procno = tb_my_procno();
+		came_after_bad_end = found->ended_badly;
 		slot = found;
 	}
 	LWLockRelease(tb_workers->lock);
@@ -136,6 +141,8 @@ detach(int code, Datum arg)
 	LWLockAcquire(tb_workers->lock, LW_EXCLUSIVE);
 	slot->pid = 0;
 	slot->requests = 0;
+	slot->ended_badly = !told_to_end && !slot->leave && tb_worker_enabled &&
+		extension_state == TB_EXTENSION_HERE;
 	slot->duty[0] = '\0';
 	pg_atomic_write_u64(&slot->next_due, (uint64) DT_NOEND);
 	if (extension_state == TB_EXTENSION_ABSENT)
@@ -427,11 +434,20 @@ turn(bool look_first)
 	return true;
 }
 
+/* SIGTERM: die() ends a step in the middle; that it was somebody's wish is noted. */
+static void
+end_on_signal(SIGNAL_ARGS)
+{
+	told_to_end = true;
+	die(postgres_signal_arg);
+}
+
 /*
  * tokenbill_worker_main
  *		The worker of the database whose oid is the argument.
  *
- * SIGTERM is left to die(): it ends a step in the middle.
+ * A reload that came before the handler was there has been ignored, so the
+ * settings are read once more.
  */
 void
 tokenbill_worker_main(Datum arg)
@@ -441,7 +457,8 @@ tokenbill_worker_main(Datum arg)
 	bool		look_first = true;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
+	pqsignal(SIGTERM, end_on_signal);
+	ConfigReloadPending = true;
 	if (!attach(database))
 		proc_exit(0);
 	before_shmem_exit(detach, (Datum) 0);
@@ -455,7 +472,7 @@ tokenbill_worker_main(Datum arg)
 	context = AllocSetContextCreate(TopMemoryContext, "tokenbill worker",
 									ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);
-	tb_calls_release();
+	tb_calls_release(came_after_bad_end);
 	for (;;)
 	{
 		MemoryContextSwitchTo(context);

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(148);
+SELECT plan(150);
 SET LOCAL tokenbill.clock = '2026-03-05 12:00:00+00';
 
 CREATE FUNCTION pg_temp.clock(at text) RETURNS void LANGUAGE sql AS $$ SELECT set_config('tokenbill.clock', (CASE WHEN at LIKE '%-%' THEN at ELSE '2026-03-05 ' || at END) || '+00', true) $$;
@@ -160,10 +160,12 @@ SELECT is(latency[6:], '{1,0,0,0,0,1}', 'up to a bound, and beyond all') FROM pg
 
 -- A worker that ends, and answers that come too late
 SELECT pg_temp.clock('20:00:00'), tokenbill.check_provider_now('one'), pg_temp.claimed() \g /dev/null
-SELECT is(tokenbill.release_checks(), 1::bigint, 'a worker that has ended: what it had is free');
+SELECT is(tokenbill.release_checks(false), 1::bigint, 'a worker that has ended: what it had is free');
 SELECT is(pg_temp.claimed(), 'one', 'and taken again');
 SAVEPOINT crashes;
-SELECT is((SELECT string_agg(tokenbill.release_checks() || pg_temp.claimed(), ' ') FROM generate_series(1, 6)), '1one 1one 1one 1- 0- 0-', 'an answer that crashes each worker is not asked for all the time');
+SELECT is((SELECT string_agg(tokenbill.release_checks(false) || pg_temp.claimed(), ' ') FROM generate_series(1, 6)), '1one 1one 1one 1one 1one 1one', 'workers that were told to end say nothing about it');
+SELECT is(pg_temp.pick(b, 'state', 'failures'), '{"state": "closed", "failures": 0}', 'the breaker does not mind') FROM tokenbill.breakers b WHERE name = 'one';
+SELECT is((SELECT string_agg(tokenbill.release_checks(true) || pg_temp.claimed(), ' ') FROM generate_series(1, 6)), '1one 1one 1one 1one 1- 0-', 'an answer that crashes each worker is not asked for all the time');
 SELECT is(state, 'open', 'it has opened the breaker') FROM tokenbill.breakers WHERE name = 'one';
 ROLLBACK TO crashes;
 SELECT lease AS old FROM pg_temp.check_of('one') \gset

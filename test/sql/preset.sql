@@ -144,7 +144,7 @@ SELECT pg_temp.refused($$SELECT tokenbill.drop_preset('mine')$$, 'PT409', '{"pre
 SELECT tokenbill.drop_provider('m') \g /dev/null
 SELECT is(preset, 'mine', 'drop_preset') FROM tokenbill.drop_preset('mine');
 SELECT is_empty($$SELECT step FROM tokenbill.preset_request WHERE preset = 'mine'$$, 'with its requests');
-SELECT tokenbill.add_preset('stability', 'https://new.example.com'), tokenbill.add_preset_request('stability', '/v2', '$.credits'), tokenbill.check_provider_now('stability') FROM tokenbill.release_checks() \g /dev/null
+SELECT tokenbill.add_preset('stability', 'https://new.example.com'), tokenbill.add_preset_request('stability', '/v2', '$.credits'), tokenbill.check_provider_now('stability') FROM tokenbill.release_checks(false) \g /dev/null
 SELECT is(url, 'https://new.example.com/v2', 'one''s own goes before a built-in one of its name') FROM tokenbill.claim_checks(100) WHERE target = 'stability';
 SELECT results_eq($$SELECT base_url, builtin FROM tokenbill.provider_presets WHERE preset = 'stability'$$, $$VALUES ('https://new.example.com', false)$$, 'and is the one that is shown');
 SELECT is(preset, 'stability', 'dropped') FROM tokenbill.drop_preset('stability');

@@ -17,7 +17,7 @@ chmod 0600, $key;
 my $double = Tokenbill::Double->new;
 my $server = Tokenbill::Worker->new('main');
 $server->begin(conf => [
-	'max_worker_processes = 16', 'tokenbill.allow_http = on', 'tokenbill.allow_private_addresses = on',
+	'max_worker_processes = 16', 'restart_after_crash = on', 'tokenbill.allow_http = on', 'tokenbill.allow_private_addresses = on',
 	"tokenbill.request_timeout = '10min'", "tokenbill.idle_timeout = '10min'", "tokenbill.key_file = '$key'", "tokenbill.retry_delays = '0s, 0s'" ]);
 $server->wait_worker;
 my $c = $server->client;
@@ -61,6 +61,13 @@ sub wait_balance
 	$server->wait_until("the balance of $name to be $balance",
 		sub { return ($c->value('SELECT balance FROM tokenbill.provider_balances WHERE provider = $1', $name) // '') eq $balance; });
 	return;
+}
+
+# Failures in a row, as the breaker counts them
+sub failures
+{
+	my ($name) = @_;
+	return $c->value('SELECT coalesce((SELECT failures FROM tokenbill.breakers WHERE kind = $1 AND name = $2), 0)', 'provider', $name);
 }
 
 # ---- one provider
@@ -167,7 +174,7 @@ $c->query('DROP TRIGGER stumble ON tokenbill.provider_check');
 $c->query('DROP FUNCTION public.stumble');
 
 # ---- requests in flight
-$double->script('held/user/balance', { hold => 'first', body => balance_body('7') }, { hold => 'second', body => balance_body('8') }, { hold => 'third', body => balance_body('9') });
+$double->script('held/user/balance', { hold => 'first', body => balance_body('7') }, { hold => 'second', body => balance_body('8') }, { hold => 'third', body => balance_body('9'), repeat => 100 });
 add('held');
 wait_seen('held/user/balance');
 my $pid = $server->worker->{pid};
@@ -176,10 +183,40 @@ $server->wait_gone($pid);
 pass('SIGTERM ends a worker that waits for an answer');
 wait_seen('held/user/balance', 2);
 pass('the next worker asks again');
+is(failures('held'), 0, 'nobody holds it against the provider');
 $server->restart;
 $c = $server->client;
 wait_seen('held/user/balance', 3);
 pass('the server stops while an answer is waited for, and after the start it is asked again');
+is(failures('held'), 0, 'nor that');
+$c->query('ALTER SYSTEM SET tokenbill.worker = off');
+$server->reload;
+$server->wait_no_worker('postgres');
+$c->query('ALTER SYSTEM RESET tokenbill.worker');
+$server->reload;
+wait_seen('held/user/balance', 4);
+is(failures('held'), 0, 'nor that workers are switched off and on');
+$server->stop('immediate');
+$server->start;
+$c = $server->client;
+wait_seen('held/user/balance', 5);
+is(failures('held'), 1, 'an answer that was waited for when the server crashed may be why');
+$server->kill_everything;
+$server->start;
+$c = $server->client;
+wait_seen('held/user/balance', 6);
+is(failures('held'), 2, 'also when all processes were killed');
+$pid = $server->wait_worker->{pid};
+kill 'KILL', $pid;
+$server->wait_gone($pid);
+$server->wait_until('the server to be back', sub { my $now = $server->worker; return $now->{pid} && $now->{pid} != $pid; });
+$c = $server->client;
+wait_seen('held/user/balance', 7);
+is(failures('held'), 3, 'and when a worker was');
+$server->restart;
+$c = $server->client;
+wait_seen('held/user/balance', 8);
+is(failures('held'), 3, 'an orderly restart after a crash is one');
 
 # DROP EXTENSION
 $c->query('DROP EXTENSION tokenbill');
