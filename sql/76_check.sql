@@ -459,8 +459,8 @@ BEGIN
 		WHERE r.preset = kind.preset AND r.builtin = kind.builtin AND r.step = state.step;
 		IF record_check.status IS NULL THEN
 			problem := coalesce(tokenbill.short_text(record_check.error), 'there was no answer');
-			again := record_check.error_kind IN ('resolve', 'connect', 'timeout', 'protocol');
-			good := CASE WHEN record_check.error_kind NOT IN ('secret', 'library', 'address', 'encoding') THEN false END;
+			again := record_check.error_kind IN ('resolve', 'connect', 'closed', 'timeout', 'protocol');
+			good := CASE WHEN record_check.error_kind NOT IN ('secret', 'library', 'address', 'encoding', 'closed') THEN false END;
 		ELSE
 			SELECT a.document, a.problem INTO document, problem FROM tokenbill.parse_answer(record_check.body) a;
 			IF record_check.status BETWEEN 200 AND 299 THEN

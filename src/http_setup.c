@@ -185,6 +185,32 @@ leave_out_headers(HttpTransfer *transfer)
 		append_header(transfer, "Content-Type:");
 }
 
+/*
+ * A connection is there, and the request is about to be sent.
+ *
+ * When one that was kept from before turns out to be closed, libcurl makes
+ * another and sends the request again, of any method without a body
+ * (Curl_retry_request() in its lib/transfer.c).  There is no option against that.
+ * But a request that we make is counted, may be signed with something that is
+ * good for once, and may have had its effect; so the second time ends it here.
+ * Whether to ask again is decided where calls are counted.
+ */
+static int
+before_request(void *transfer, char *primary_ip, char *local_ip,
+			   int primary_port, int local_port)
+{
+	HttpTransfer *to = transfer;
+
+	if (to->sent)
+	{
+		tb_http_fail(to, "closed",
+					 "the connection, which had been used before, was closed without an answer");
+		return CURL_PREREQFUNC_ABORT;
+	}
+	to->sent = true;
+	return CURL_PREREQFUNC_OK;
+}
+
 #define SET(option, value) \
 	do { \
 		if (code == CURLE_OK) \
@@ -211,10 +237,12 @@ set_method(HttpTransfer *transfer)
 		SET(CURLOPT_CUSTOMREQUEST, transfer->method);
 	}
 
+	SET(CURLOPT_PREREQFUNCTION, before_request);
+	SET(CURLOPT_PREREQDATA, transfer);
+
 	/*
-	 * On a connection that has been used before and turns out to be closed,
-	 * libcurl sends a request once more by itself.  What may have an effect
-	 * is not to be sent twice unless we say so.
+	 * What may have an effect gets a connection of its own: of one that was
+	 * closed meanwhile nobody knows whether the request was taken.
 	 */
 	if (!get && !head)
 		SET(CURLOPT_FRESH_CONNECT, 1L);
@@ -239,6 +267,8 @@ set_times(HttpTransfer *transfer)
 	SET(CURLOPT_QUICK_EXIT, 1L);
 	SET(CURLOPT_DNS_CACHE_TIMEOUT, 0L);
 	SET(CURLOPT_MAXLIFETIME_CONN, 600L);
+	/* many servers close one after a minute, and many ask once a minute */
+	SET(CURLOPT_MAXAGE_CONN, 30L);
 	return code;
 }
 

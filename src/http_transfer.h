@@ -65,6 +65,7 @@ typedef struct HttpTransfer
 	char	   *place;			/* https://host:port, for the limit of a host
 								 * and for sentences */
 	CURL	   *easy;			/* NULL but while it is on its way */
+	bool		sent;			/* a connection has been had for it */
 	char		curl_error[CURL_ERROR_SIZE];
 
 	/* what has arrived */

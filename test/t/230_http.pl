@@ -191,6 +191,19 @@ ask('good_1');
 wait_checks(3, 'good_1');
 is(scalar($double->seen("/$_")), 1, "$_: has been asked once") foreach qw(storm renewed);
 
+# ---- A connection that is kept and then closed: nothing is sent that is not counted
+$double->script('kept', { body => { balance => 3 } }, raw(''), { body => { balance => 2 } });
+add('kept');
+ask('kept');
+wait_checks(1, 'kept');
+ask('kept');
+wait_checks(2, 'kept');
+is(balance_of('kept')->{balance}, '2', 'a request on a kept connection that is closed is made again');
+is(check_of('kept')->{calls}, 3, 'and counted');
+is(check_of('kept')->{retries}, 1, 'as one');
+is(scalar($double->seen('/kept')), 3, 'no other was sent');
+is($db->value("SELECT coalesce(max(failing), 0) FROM tokenbill.breakers WHERE name = 'kept'"), 0, 'that says nothing of the provider');
+
 # ---- Not too many at once
 configure('tokenbill.max_concurrent_requests', 6);
 configure('tokenbill.max_requests_per_host', 4);
