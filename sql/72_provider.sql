@@ -426,6 +426,42 @@ END
 $function$;
 COMMENT ON FUNCTION tokenbill.drop_provider(text) IS 'Drops a provider with its balances, their history and its own secret, and returns the row it had. Errors: PT404, 25001 the transaction is not READ COMMITTED, 22xxx';
 
+/* A wallet that was closed would stay stale for ever: nobody but its owner knows that it was. */
+CREATE FUNCTION tokenbill.drop_provider_balance(provider text, currency text) RETURNS tokenbill.provider_balance
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_column
+DECLARE
+	gone tokenbill.provider_balance;
+BEGIN
+	PERFORM tokenbill.check_provider(drop_provider_balance.provider);
+	PERFORM tokenbill.check_currency(drop_provider_balance.currency);
+	/* as in drop_provider() */
+	IF current_setting('transaction_isolation') <> 'read committed' THEN
+		PERFORM tokenbill.refuse('25001', 'a balance must be dropped in a READ COMMITTED transaction',
+			jsonb_build_object('isolation', current_setting('transaction_isolation')), 'Begin another transaction.');
+	END IF;
+	PERFORM FROM tokenbill.provider p WHERE p.provider = drop_provider_balance.provider FOR NO KEY UPDATE;
+	IF NOT FOUND THEN
+		PERFORM tokenbill.refuse_provider(drop_provider_balance.provider);
+	END IF;
+	DELETE FROM tokenbill.provider_balance b
+	WHERE b.provider = drop_provider_balance.provider AND b.currency = drop_provider_balance.currency
+	RETURNING b.* INTO gone;
+	IF NOT FOUND THEN
+		PERFORM tokenbill.refuse('PT404', format('provider "%s" has told no balance in %s', drop_provider_balance.provider, drop_provider_balance.currency),
+			jsonb_build_object('provider', drop_provider_balance.provider, 'currency', drop_provider_balance.currency),
+			'The view tokenbill.provider_balances has them all.');
+	END IF;
+	DELETE FROM tokenbill.provider_balance_history h WHERE h.provider = gone.provider AND h.currency = gone.currency;
+	PERFORM tokenbill.wake_worker();
+	RETURN gone;
+END
+$function$;
+COMMENT ON FUNCTION tokenbill.drop_provider_balance(text, text) IS
+'Forgets what a provider held in a currency, with its history, and returns the row it had: for a wallet that is no more. If the provider tells it again it is back. Errors: PT404, 25001 the transaction is not READ COMMITTED, 22xxx';
+
 /*
  * One report of one currency.  The caller has locked the provider's row, so
  * that reports of it go one after the other.  Neither a balance nor an error

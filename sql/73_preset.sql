@@ -57,9 +57,11 @@ CREATE TABLE tokenbill.preset_request (
 	unlimited jsonpath,
 	more jsonpath,
 	next jsonpath,
+	thousands text,
 	PRIMARY KEY (preset, builtin, step),
 	CHECK (contributes IN ('balance', 'subtract', 'cost')),
-	CHECK (sign IN (1, -1))
+	CHECK (sign IN (1, -1)),
+	CHECK (thousands IN (',', '''', ' ', '_'))
 );
 COMMENT ON TABLE tokenbill.preset_request IS 'The requests of a preset, in their order, and how their answers are read';
 COMMENT ON COLUMN tokenbill.preset_request.preset IS 'Name of the preset';
@@ -88,6 +90,7 @@ COMMENT ON COLUMN tokenbill.preset_request.failure_text IS 'Where in such an ans
 COMMENT ON COLUMN tokenbill.preset_request.unlimited IS 'Predicate that is true of an answer which says that there is no limit';
 COMMENT ON COLUMN tokenbill.preset_request.more IS 'Predicate that is true as long as there is another page; null: as long as next is there';
 COMMENT ON COLUMN tokenbill.preset_request.next IS 'Where in an answer that is which fetches the next page, as {page}';
+COMMENT ON COLUMN tokenbill.preset_request.thousands IS 'What may stand before each three digits of a number that is told as text; null: nothing';
 SELECT pg_catalog.pg_extension_config_dump('tokenbill.preset_request', 'WHERE NOT builtin');
 
 CREATE FUNCTION tokenbill.check_preset(preset text) RETURNS text
@@ -266,7 +269,8 @@ CREATE FUNCTION tokenbill.add_preset_request(preset text, path text, amount text
 	scale numeric DEFAULT 1, sign integer DEFAULT 1, failure text DEFAULT NULL, failure_text text DEFAULT NULL, require text DEFAULT NULL,
 	unlimited text DEFAULT NULL, method text DEFAULT 'GET', query jsonb DEFAULT '{}', headers jsonb DEFAULT '{"Authorization": "Bearer {secret}"}',
 	body text DEFAULT NULL, auth text DEFAULT NULL, contributes text DEFAULT 'balance', more text DEFAULT NULL, next text DEFAULT NULL,
-	addend text DEFAULT NULL, addend_scale numeric DEFAULT 1, plus numeric DEFAULT 0, currencies jsonb DEFAULT '{}', step integer DEFAULT NULL)
+	addend text DEFAULT NULL, addend_scale numeric DEFAULT 1, plus numeric DEFAULT 0, currencies jsonb DEFAULT '{}', step integer DEFAULT NULL,
+	thousands text DEFAULT NULL)
 RETURNS tokenbill.preset_request
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -308,11 +312,12 @@ BEGIN
 		(2, 'method', add_preset_request.method IN ('GET', 'POST')),
 		(3, 'contributes', add_preset_request.contributes IN ('balance', 'subtract', 'cost')),
 		(4, 'auth', coalesce(add_preset_request.auth ~ '^(aliyun|volcengine(:[a-z0-9-]{1,63}/[a-z0-9_-]{1,63})?|hmac_sha256)$' COLLATE "C", true)),
-		(5, 'step', coalesce(add_preset_request.step BETWEEN 1 AND 100, true))) a (place, argument, good)
+		(5, 'step', coalesce(add_preset_request.step BETWEEN 1 AND 100, true)),
+		(6, 'thousands', coalesce(add_preset_request.thousands IN (',', '''', ' ', '_'), true))) a (place, argument, good)
 	WHERE a.good IS NOT true ORDER BY a.place LIMIT 1;
 	IF wrong IS NOT NULL THEN
 		PERFORM tokenbill.refuse('22023', format('%s is none of those there are', wrong), jsonb_build_object('argument', wrong),
-			'sign is 1 or -1; method GET or POST; contributes balance, subtract or cost; auth null, aliyun, volcengine, volcengine:REGION/SERVICE or hmac_sha256; step 1 to 100.');
+			'sign is 1 or -1; method GET or POST; contributes balance, subtract or cost; auth null, aliyun, volcengine, volcengine:REGION/SERVICE or hmac_sha256; step 1 to 100; thousands null, a comma, an apostrophe, a blank or an underscore.');
 	END IF;
 	IF (add_preset_request.contributes = 'cost') <> (own.source = 'derived') THEN
 		PERFORM tokenbill.refuse('22023', 'only the requests of a derived preset contribute cost, and nothing else', '{"argument": "contributes"}',
@@ -337,7 +342,7 @@ BEGIN
 		SELECT coalesce(max(r.step), 0) + 1 INTO place FROM tokenbill.preset_request r WHERE r.preset = own.preset AND NOT r.builtin;
 	END IF;
 	INSERT INTO tokenbill.preset_request AS r (preset, step, contributes, method, path, query, headers, body, auth, rows, amount, subtrahend,
-		addend, addend_scale, scale, sign, plus, currency, currencies, require, failure, failure_text, unlimited, more, next)
+		addend, addend_scale, scale, sign, plus, currency, currencies, require, failure, failure_text, unlimited, more, next, thousands)
 	VALUES (own.preset, place, add_preset_request.contributes, add_preset_request.method, add_preset_request.path, add_preset_request.query,
 		add_preset_request.headers, add_preset_request.body, add_preset_request.auth,
 		tokenbill.check_path('rows', add_preset_request.rows, false), tokenbill.check_path('amount', add_preset_request.amount, false),
@@ -346,7 +351,8 @@ BEGIN
 		tokenbill.check_path('currency', add_preset_request.currency, false), add_preset_request.currencies,
 		tokenbill.check_path('require', add_preset_request.require, true), tokenbill.check_path('failure', add_preset_request.failure, true),
 		tokenbill.check_path('failure_text', add_preset_request.failure_text, false), tokenbill.check_path('unlimited', add_preset_request.unlimited, true),
-		tokenbill.check_path('more', add_preset_request.more, true), tokenbill.check_path('next', add_preset_request.next, false))
+		tokenbill.check_path('more', add_preset_request.more, true), tokenbill.check_path('next', add_preset_request.next, false),
+		add_preset_request.thousands)
 	ON CONFLICT (preset, builtin, step) DO NOTHING
 	RETURNING r.* INTO made;
 	IF NOT FOUND THEN
@@ -356,7 +362,7 @@ BEGIN
 	RETURN made;
 END
 $function$;
-COMMENT ON FUNCTION tokenbill.add_preset_request(text, text, text, text, text, text, numeric, integer, text, text, text, text, text, jsonb, jsonb, text, text, text, text, text, text, numeric, numeric, jsonb, integer) IS
+COMMENT ON FUNCTION tokenbill.add_preset_request(text, text, text, text, text, text, numeric, integer, text, text, text, text, text, jsonb, jsonb, text, text, text, text, text, text, numeric, numeric, jsonb, integer, text) IS
 'Adds a request to a preset of one''s own, and how its answer is read, and returns its row. Errors: PT404 preset, PT409 the step is there, 22xxx';
 
 CREATE FUNCTION tokenbill.drop_preset(preset text) RETURNS tokenbill.provider_preset

@@ -76,9 +76,10 @@ COMMENT ON FUNCTION tokenbill.parse_answer(bytea) IS 'Internal: the answer as js
 
 /*
  * One number of an answer.  A JSON number, or a text that is written like one:
- * no separators of thousands, no blanks, no signs of currencies, no NaN.
+ * no blanks, no signs of currencies, no NaN, and between thousands nothing but
+ * what the preset says there is, for a comma may be what others write as a point.
  */
-CREATE FUNCTION tokenbill.read_number(item jsonb, path jsonpath, optional boolean, OUT value numeric, OUT problem text)
+CREATE FUNCTION tokenbill.read_number(item jsonb, path jsonpath, optional boolean, thousands text, OUT value numeric, OUT problem text)
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $function$
@@ -86,7 +87,12 @@ DECLARE
 	found jsonb[] := ARRAY(SELECT DISTINCT v FROM jsonb_path_query(read_number.item, read_number.path, '{}', true) v LIMIT 2);
 	kind text := jsonb_typeof(found[1]);
 	place text := replace(read_number.path::text, '"', '');
+	said text := found[1] #>> '{}';
 BEGIN
+	IF kind = 'string' AND length(said) <= 100
+	   AND read_number.thousands IS NOT NULL AND said ~ format('^-?[1-9][0-9]{0,2}([%s][0-9]{3})+(\.[0-9]+)?$', read_number.thousands) COLLATE "C" THEN
+		said := replace(said, read_number.thousands, '');
+	END IF;
 	IF cardinality(found) = 0 THEN
 		IF read_number.optional THEN
 			value := 0;
@@ -97,11 +103,11 @@ BEGIN
 		problem := format('%s is more than one value', place);
 	ELSIF kind = 'null' THEN
 		problem := format('%s is null', place);
-	ELSIF NOT (kind = 'number' OR (kind = 'string' AND length(found[1] #>> '{}') <= 100
-		AND found[1] #>> '{}' ~ '^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$')) THEN
+	ELSIF NOT (kind = 'number' OR (kind = 'string' AND length(said) <= 100
+		AND said ~ '^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$')) THEN
 		problem := format('%s is not a number', place);
 	ELSE
-		value := (found[1] #>> '{}')::numeric;
+		value := said::numeric;
 		IF abs(value) >= 1e30 OR scale(value) > 100 THEN
 			value := NULL;
 			problem := format('%s is beyond all bounds', place);
@@ -109,7 +115,7 @@ BEGIN
 	END IF;
 END
 $function$;
-COMMENT ON FUNCTION tokenbill.read_number(jsonb, jsonpath, boolean) IS 'Internal: the number that the path leads to, or why there is none; what is optional and absent is 0';
+COMMENT ON FUNCTION tokenbill.read_number(jsonb, jsonpath, boolean, text) IS 'Internal: the number that the path leads to, or why there is none; what is optional and absent is 0';
 
 /*
  * The currency of a wallet or an item.  Several words make one code: a vendor's
@@ -189,13 +195,13 @@ BEGIN
 			SELECT c.value, c.problem INTO code, problem FROM tokenbill.read_currency(item.value, r) c;
 		END IF;
 		IF problem IS NULL THEN
-			SELECT n.value, n.problem INTO amount, problem FROM tokenbill.read_number(item.value, r.amount, false) n;
+			SELECT n.value, n.problem INTO amount, problem FROM tokenbill.read_number(item.value, r.amount, false, r.thousands) n;
 		END IF;
 		IF problem IS NULL AND r.subtrahend IS NOT NULL THEN
-			SELECT n.value, n.problem INTO subtrahend, problem FROM tokenbill.read_number(item.value, r.subtrahend, false) n;
+			SELECT n.value, n.problem INTO subtrahend, problem FROM tokenbill.read_number(item.value, r.subtrahend, false, r.thousands) n;
 		END IF;
 		IF problem IS NULL AND r.addend IS NOT NULL THEN
-			SELECT n.value, n.problem INTO addend, problem FROM tokenbill.read_number(item.value, r.addend, true) n;
+			SELECT n.value, n.problem INTO addend, problem FROM tokenbill.read_number(item.value, r.addend, true, r.thousands) n;
 		END IF;
 		IF problem IS NULL THEN
 			total := (amount * r.scale + addend * r.addend_scale - subtrahend * r.scale) * r.sign + r.plus;

@@ -117,10 +117,12 @@ SELECT FROM tokenbill.add_preset_request('zhipu', '/api/monitor/usage/quota/limi
 	currency => '$.keyvalue() ? (@.key == "type" || @.key == "unit" || @.key == "number").value',
 	currencies => '{"TOKENS_LIMIT_3_5": "PERCENT_5H", "TOKENS_LIMIT_6_1": "PERCENT_WEEK", "TIME_LIMIT_5_1": "PERCENT_MONTH"}');
 
+/* large amounts come with commas */
 SELECT FROM tokenbill.add_preset('aliyun', 'https://business.aliyuncs.com', 'CNY', description => 'Alibaba Cloud: the account that Model Studio is paid from',
 	docs => 'https://help.aliyun.com/document_detail/87997.html');
 SELECT FROM tokenbill.add_preset_request('aliyun', '/', '$.AvailableAmount', rows => '$.Data', currency => '$.Currency', auth => 'aliyun',
-	headers => '{"x-acs-action": "QueryAccountBalance", "x-acs-version": "2017-12-14", "accept": "application/json"}', require => '$.Success == true && $.Code == "200"', failure_text => '$.Message');
+	headers => '{"x-acs-action": "QueryAccountBalance", "x-acs-version": "2017-12-14", "accept": "application/json"}', require => '$.Success == true && $.Code == "200"', failure_text => '$.Message',
+	thousands => ',');
 
 SELECT FROM tokenbill.add_preset('volcengine', 'https://open.volcengineapi.com', 'CNY', description => 'Volcengine: the account that Ark is paid from',
 	docs => 'https://www.volcengine.com/docs/6269/1223903');

@@ -8,6 +8,7 @@ SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('a'), tokenbill.recharge('a', 1000, 'B-1'), tokenbill.set_price('llm', 'input_tokens', 1, 1000000), tokenbill.set_price('llm', 'tokens', 1, 1000000),
 	tokenbill.set_price('llm', 'seconds', 1), tokenbill.charge_amount('a', 5, 'c'), tokenbill.hold('a', 5, 'h'), tokenbill.create_account('rich'),
 	tokenbill.add_provider('prov', 'manual'), tokenbill.add_preset('mine'), tokenbill.add_preset('spare'), tokenbill.add_preset_request('mine', '/balance', '$.balance', headers => '{}'), tokenbill.add_provider('asked', 'mine', 'https://example.com'), tokenbill.add_alert_webhook('hook', 'https://example.org/'), tokenbill.set_secret('good', 'sk'), tokenbill.set_spend_limit('a', 1e9, 'day', name => 'good'), tokenbill.hold('a', 1, 'done'), tokenbill.capture('a', 'done', usage => '{"tokens": 1}', service => 'llm'), tokenbill.charge('a', 'llm', '{"tokens": 1}', 'done 2') \g /dev/null
+SELECT tokenbill.record_provider_balance('prov', 1) \g /dev/null
 
 -- Calls that would go through, argument by argument: what kind of value it takes.
 -- A ? after the kind: it may be null.
@@ -81,9 +82,9 @@ INSERT INTO argument VALUES
 	('add_preset_request', 'failure', 'word?', '''exists($.error)'''), ('add_preset_request', 'require', 'word?', '''$.ok == true'''), ('add_preset_request', 'unlimited', 'word?', '''$.limit == null'''), ('add_preset_request', 'more', 'word?', '''$.more == true'''),
 	('add_preset_request', 'failure_text', 'word?', '''$.error'''), ('add_preset_request', 'next', 'word?', '''$.next'''), ('add_preset_request', 'method', 'word', '''POST'''), ('add_preset_request', 'auth', 'word?', '''aliyun'''),
 	('add_preset_request', 'contributes', 'word', '''balance'''), ('add_preset_request', 'query', 'templates', '''{"a": "1"}'''), ('add_preset_request', 'headers', 'templates', '''{"a": "1"}'''), ('add_preset_request', 'currencies', 'templates', '''{"a": "USD"}'''),
-	('add_preset_request', 'step', 'count?', '5'), ('drop_preset', 'preset', 'text', '''spare'''), ('check_provider_now', 'provider', 'text', '''asked'''),
+	('add_preset_request', 'step', 'count?', '5'), ('add_preset_request', 'thousands', 'word?', ''','''), ('drop_preset', 'preset', 'text', '''spare'''), ('check_provider_now', 'provider', 'text', '''asked'''),
 	('set_provider', 'provider', 'text', '''prov'''), ('set_provider', 'check_every', 'ttl?', '''1 min'''), ('set_provider', 'low_balance', 'signed?', '1'), ('set_provider', 'currency', 'text?', '''USD'''),
-	('set_provider', 'keep_history', 'ttl?', '''7 days'''), ('set_provider', 'never_low', 'boolean', 'false'), ('drop_provider', 'provider', 'text', '''prov'''),
+	('set_provider', 'keep_history', 'ttl?', '''7 days'''), ('set_provider', 'never_low', 'boolean', 'false'), ('drop_provider', 'provider', 'text', '''prov'''), ('drop_provider_balance', 'provider', 'text', '''prov'''), ('drop_provider_balance', 'currency', 'text', '''USD'''),
 	('set_alert_rule', 'kind', 'word', '''provider_runway'''), ('set_alert_rule', 'threshold', 'ttl?', '''1 min'''), ('set_alert_rule', 'clear_above', 'part?', '0.3'), ('set_alert_rule', 'clear_after', 'span?', '''1 min'''),
 	('set_alert_rule', 'quiet_period', 'span?', '''1 min'''), ('set_alert_rule', 'severity', 'word?', '''critical'''), ('set_alert_rule', 'keep', 'ttl?', '''7 days'''),
 	('set_low_balance', 'account', 'text', '''a'''), ('set_low_balance', 'amount', 'signed?', '1'), ('set_credential_expiry', 'credential', 'text', '''c'''), ('set_credential_expiry', 'expires_at', 'time?', '''2040-01-01'''),

@@ -14,7 +14,7 @@ SELECT set_eq($$SELECT proname::text FROM pg_proc WHERE pronamespace = 'tokenbil
 		'reprice', 'unit_price_above',
 		'grant_credit', 'issue_token', 'token_result', 'balance_at', 'verify_ledger', 'set_price', 'set_cost', 'import_prices', 'read_catalog', 'set_price_group', 'set_meter', 'set_service', 'set_markup', 'set_discount', 'expire_holds', 'make_ledger_month', 'make_ledger_months', 'seal_ledger_month', 'drop_ledger_month', 'map_tenant', 'unmap_tenant', 'set_secret', 'drop_secret', 'rotate_key', 'rotation_runs',
 		'expire_credits', 'explain_burn', 'set_burn_order',
-		'add_provider', 'set_provider', 'drop_provider', 'check_provider_now', 'add_preset', 'add_preset_request', 'drop_preset', 'record_provider_balance', 'expire_provider_history',
+		'add_provider', 'set_provider', 'drop_provider', 'drop_provider_balance', 'check_provider_now', 'add_preset', 'add_preset_request', 'drop_preset', 'record_provider_balance', 'expire_provider_history',
 		'normalize_usage', 'describe_usage',
 		'set_breaker', 'set_alert_rule', 'set_credential_expiry', 'set_low_balance', 'evaluate_alerts', 'expire_alerts', 'add_alert_webhook', 'set_alert_webhook', 'drop_alert_webhook',
 		'set_spend_limit', 'set_rate_limit', 'drop_limit', 'limit_state', 'worker_state',

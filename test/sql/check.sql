@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(150);
+SELECT plan(158);
 SET LOCAL tokenbill.clock = '2026-03-05 12:00:00+00';
 
 CREATE FUNCTION pg_temp.clock(at text) RETURNS void LANGUAGE sql AS $$ SELECT set_config('tokenbill.clock', (CASE WHEN at LIKE '%-%' THEN at ELSE '2026-03-05 ' || at END) || '+00', true) $$;
@@ -250,6 +250,20 @@ SELECT pg_temp.clock('22:36:00'), pg_temp.asked('w', 200, '{"wallets": []}') \g 
 SELECT is(pg_temp.say('w'), 'EUR 50 stale there is nothing at $.wallets[*]; USD 2 stale there is nothing at $.wallets[*]', 'none at all is a failure');
 SELECT pg_temp.clock('22:38:00'), pg_temp.asked('w', 200, '{"wallets": [{"left": 1, "unit": "usd"}, {"left": 49, "unit": "eur"}]}') \g /dev/null
 SELECT is(pg_temp.say('w'), 'EUR 49 ok; USD 1 ok', 'both are back');
+SELECT pg_temp.clock('22:38:05') \g /dev/null
+SELECT is(pg_temp.pick(d, 'currency', 'balance'), '{"currency": "EUR", "balance": 49}', 'one that was closed can be dropped') FROM tokenbill.drop_provider_balance('w', 'EUR') d;
+SELECT is(pg_temp.say('w'), 'USD 1 ok', 'it is gone');
+SELECT is_empty($$SELECT FROM tokenbill.provider_history WHERE provider = 'w' AND currency = 'EUR'$$, 'with its history');
+SELECT pg_temp.refused(statement, sqlstate, detail, description) FROM (VALUES
+	($$SELECT tokenbill.drop_provider_balance('w', 'EUR')$$, 'PT404', '{"provider": "w", "currency": "EUR"}'::jsonb, 'only once'),
+	($$SELECT tokenbill.drop_provider_balance('nobody', 'EUR')$$, 'PT404', '{"provider": "nobody"}', 'nor of a provider that is not there'),
+	($$SELECT tokenbill.drop_provider_balance('w', 'eur')$$, '22023', '{"argument": "currency"}', 'nor what is no currency')) v(statement, sqlstate, detail, description);
+SELECT pg_temp.clock('22:38:06'), tokenbill.check_provider_now('w'), pg_temp.asked('w', 200, '{"wallets": [{"left": 1, "unit": "usd"}, {"left": 48, "unit": "eur"}]}') \g /dev/null
+SELECT is(pg_temp.say('w'), 'EUR 48 ok; USD 1 ok', 'told again it is back');
+SELECT tokenbill.drop_provider_balance('w', 'EUR') \g /dev/null
+SELECT pg_temp.clock('22:38:07'), tokenbill.check_provider_now('w'), pg_temp.asked('w', 200, '{"wallets": [{"left": 1, "unit": "usd"}]}') \g /dev/null
+SELECT is(pg_temp.say('w'), 'USD 1 ok', 'and not missed, if it is not');
+SELECT pg_temp.clock('22:38:00') \g /dev/null
 SELECT tokenbill.add_provider('free', 't_wallets', currency => 'USD', low_balance => 5, check_every => '1 min') \g /dev/null
 SELECT pg_temp.clock('22:38:10'), pg_temp.asked('free', 200, '{"limit": null}') \g /dev/null
 SELECT is(pg_temp.say('free'), 'USD unlimited', 'no limit');

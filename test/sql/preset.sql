@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(145);
+SELECT plan(146);
 SET LOCAL tokenbill.clock = '2026-03-05 12:00:00+00';
 
 -- Those that are built in
@@ -136,6 +136,7 @@ SELECT pg_temp.refused(statement, sqlstate, detail, description) FROM (VALUES
 	($$SELECT tokenbill.add_preset_request('mine', '/a', '$.a', body => '{"key": "{secret}"}')$$, '22023', '{"argument": "body"}', 'no secret in a body'), ($$SELECT tokenbill.add_preset_request('mine', '/a', '$.a', body => '')$$, '22023', '{"argument": "body"}', 'an empty body'),
 	($$SELECT tokenbill.add_preset_request('mine', '/a', '$.a', headers => '{"a b": "c"}')$$, '22023', '{"argument": "headers"}', 'a header with a blank'), ($$SELECT tokenbill.add_preset_request('mine', '/a', '$.a', headers => '{"a": "b\r\nc: d"}')$$, '22023', '{"argument": "headers"}', 'two headers in one'),
 	($$SELECT tokenbill.add_preset_request('mine', '/a', '$.a', currencies => '{"a": "usd"}')$$, '22023', '{"argument": "currencies"}', 'no currency'), ($$SELECT tokenbill.add_preset_request('mine', '/a', '$.a', auth => 'volcengine:x')$$, '22023', '{"argument": "auth"}', 'half a signature'),
+	($$SELECT tokenbill.add_preset_request('mine', '/a', '$.a', thousands => '.')$$, '22023', '{"argument": "thousands"}', 'a point is no separator'),
 	($$SELECT tokenbill.drop_preset('deepseek')$$, 'PT404', '{"preset": "deepseek"}', 'a built-in one stays')) v(statement, sqlstate, detail, description);
 SELECT tokenbill.add_preset('bare'), tokenbill.add_provider('m', 'mine', secret_name => 'shared') \g /dev/null
 SELECT pg_temp.refused($$SELECT tokenbill.add_provider('b', 'bare', 'https://h')$$, '22023', '{"argument": "preset"}', 'a preset without a request');
