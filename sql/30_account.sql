@@ -155,6 +155,10 @@ BEGIN
 	UPDATE tokenbill.account a SET status = set_account_status.status
 	WHERE a.account = set_account_status.account
 	RETURNING a.* INTO found_row;
+	/* a closed account has no alerts */
+	IF EXISTS (SELECT FROM tokenbill.account_low_balance l WHERE l.account = set_account_status.account) THEN
+		PERFORM tokenbill.wake_worker();
+	END IF;
 	RETURN found_row;
 END
 $function$;

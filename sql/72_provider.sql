@@ -328,6 +328,7 @@ BEGIN
 		PERFORM tokenbill.set_secret(made.secret, add_provider.secret);
 	END IF;
 	PERFORM tokenbill.schedule_check(made);
+	PERFORM tokenbill.wake_worker();
 	RETURN made;
 END
 $function$;
@@ -392,6 +393,7 @@ BEGIN
 		IS DISTINCT FROM (was.check_every, was.enabled, was.currency, was.base_url, was.secret, was.params, was.opening_balance, was.opening_at) THEN
 		PERFORM tokenbill.schedule_check(changed);
 	END IF;
+	PERFORM tokenbill.wake_worker();
 	RETURN changed;
 END
 $function$;
@@ -421,6 +423,7 @@ BEGIN
 	DELETE FROM tokenbill.provider_balance_history h WHERE h.provider = drop_provider.provider;
 	DELETE FROM tokenbill.provider_check c WHERE c.provider = drop_provider.provider;
 	PERFORM tokenbill.drop_secret(s.name) FROM tokenbill.secret s WHERE s.name = gone.secret AND s.name = 'provider:' || gone.provider;
+	PERFORM tokenbill.wake_worker();
 	RETURN gone;
 END
 $function$;
@@ -599,6 +602,7 @@ BEGIN
 		RETURN NEXT tokenbill.put_provider_balance(watched, told,
 			CASE WHEN reason IS NULL THEN record_provider_balance.balance END, seen, reason);
 	END LOOP;
+	PERFORM tokenbill.wake_worker(tokenbill.next_alert_due());
 END
 $function$;
 COMMENT ON FUNCTION tokenbill.record_provider_balance(text, numeric, text, timestamptz, text) IS

@@ -141,12 +141,14 @@ DECLARE
 	b tokenbill.breaker;
 	now timestamptz := tokenbill.clock();
 	was text;
+	was_fast boolean;
 BEGIN
 	INSERT INTO tokenbill.breaker AS n (kind, name, changed_at) VALUES (breaker_note.kind, breaker_note.name, now)
 	ON CONFLICT (kind, name) DO NOTHING;
 	SELECT x.* INTO b FROM tokenbill.breaker x
 	WHERE x.kind = breaker_note.kind AND x.name = breaker_note.name FOR NO KEY UPDATE;
 	was := b.state;
+	was_fast := b.slow_since IS NULL;
 
 	IF breaker_note.good IS NULL THEN
 		/* nothing was learned: if it was the probe, another may begin */
@@ -186,6 +188,10 @@ BEGIN
 		b.slow_since := CASE WHEN b.p99_ms > b.slow_ms THEN coalesce(b.slow_since, now) END;
 	END IF;
 
+	/* alerts follow from these two */
+	IF b.state <> was OR (b.slow_since IS NULL) <> was_fast THEN
+		PERFORM tokenbill.wake_worker();
+	END IF;
 	UPDATE tokenbill.breaker x
 	SET state = b.state, failures = b.failures, outcomes = b.outcomes, durations = b.durations, p99_ms = b.p99_ms,
 		slow_since = b.slow_since, opened_at = b.opened_at, times_opened = b.times_opened, retry_at = b.retry_at, changed_at = b.changed_at

@@ -90,11 +90,17 @@ EXECUTE FUNCTION tokenbill.only_moves('id', 'raised>cleared');
 
 CREATE TABLE tokenbill.alert_evaluation (
 	one boolean NOT NULL DEFAULT true PRIMARY KEY CHECK (one),
-	evaluated_at timestamptz NOT NULL
+	evaluated_at timestamptz NOT NULL,
+	next_at timestamptz,
+	changes bigint,
+	moves bigint
 );
 COMMENT ON TABLE tokenbill.alert_evaluation IS 'When alerts were evaluated last: one row, or none';
 COMMENT ON COLUMN tokenbill.alert_evaluation.one IS 'True: there is one row';
 COMMENT ON COLUMN tokenbill.alert_evaluation.evaluated_at IS 'When';
+COMMENT ON COLUMN tokenbill.alert_evaluation.next_at IS 'When alerts may be others by the passing of time alone; null: never';
+COMMENT ON COLUMN tokenbill.alert_evaluation.changes IS 'What alert_marks() said before';
+COMMENT ON COLUMN tokenbill.alert_evaluation.moves IS 'The same, of balances that have moved';
 SELECT pg_catalog.pg_extension_config_dump('tokenbill.alert_evaluation', '');
 
 CREATE TABLE tokenbill.account_low_balance (
@@ -398,6 +404,49 @@ $function$;
 COMMENT ON FUNCTION tokenbill.tell_alert(bigint, text) IS 'Internal: tells what became of an alert, by NOTIFY and to the webhooks';
 
 /*
+ * When will alerts be others though nothing happens?  A report becomes too old, what
+ * is left at the present rate too little; a condition has been gone for long enough,
+ * a quiet period is over; a credential nears its end; an error is old.
+ */
+CREATE FUNCTION tokenbill.next_alert_change() RETURNS timestamptz
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = 'force_custom_plan'
+AS $function$
+#variable_conflict use_column
+DECLARE
+	now timestamptz := tokenbill.clock();
+BEGIN
+	RETURN (
+		SELECT min(t.at)
+		FROM (
+			SELECT greatest(since.at + r.threshold, CASE WHEN b.failures >= 3 THEN since.at ELSE since.at + p.check_every * 3 + interval '1 microsecond' END) AS at
+			FROM tokenbill.alert_rules r
+			JOIN tokenbill.provider p ON r.kind = 'provider_stale' AND r.enabled AND p.enabled
+			LEFT JOIN tokenbill.provider_balance b ON b.provider = p.provider
+			CROSS JOIN LATERAL (SELECT coalesce(b.checked_at, p.created_at) AS at) since
+			UNION ALL
+			SELECT v.empty_at - r.threshold
+			FROM tokenbill.alert_rules r JOIN tokenbill.provider_balances v ON r.kind = 'provider_runway' AND r.enabled AND v.enabled
+			UNION ALL
+			SELECT a.gone_since + r.clear_after
+			FROM tokenbill.alert a JOIN tokenbill.alert_rules r ON r.kind = a.kind WHERE a.state = 'raised' AND a.gone_since IS NOT NULL
+			UNION ALL
+			SELECT a.quiet_until FROM tokenbill.alert a WHERE a.state = 'raised' AND a.told = 'cleared'
+			UNION ALL
+			SELECT c.expires_at - r.threshold
+			FROM tokenbill.alert_rules r CROSS JOIN tokenbill.credential_expiry c WHERE r.kind = 'credential_expiring' AND r.enabled
+			UNION ALL
+			SELECT max(e.last_at) + r.threshold
+			FROM tokenbill.alert_rules r CROSS JOIN tokenbill.worker_error e WHERE r.kind = 'worker_error' AND r.enabled
+			GROUP BY r.threshold, e.duty
+		) t
+		WHERE t.at > now);
+END
+$function$;
+COMMENT ON FUNCTION tokenbill.next_alert_change() IS 'Internal: when alerts may be others by the passing of time alone; null: never';
+
+/*
  * At most a thousand at a time: thousands of accounts may fall low together, and
  * no transaction of the worker's is to be long.  The rest is due at once.  Plans
  * are made anew, for the table may be empty at the first and not at the last.
@@ -414,11 +463,15 @@ DECLARE
 	found_id bigint;
 	seen bigint := 0;
 	changed bigint := 0;
+	marks record := tokenbill.alert_marks();
 BEGIN
 	PERFORM tokenbill.check_no_tenant('session');
-	/* one evaluation after the other: the second sees what the first has raised */
-	INSERT INTO tokenbill.alert_evaluation AS e (evaluated_at) VALUES (now)
-	ON CONFLICT (one) DO UPDATE SET evaluated_at = excluded.evaluated_at;
+	/*
+	 * One evaluation after the other: the second sees what the first has raised.
+	 * The marks are from before: what is not seen here changes them again.
+	 */
+	INSERT INTO tokenbill.alert_evaluation AS e (evaluated_at, changes, moves) VALUES (now, marks.changes, marks.moves)
+	ON CONFLICT (one) DO UPDATE SET evaluated_at = excluded.evaluated_at, changes = excluded.changes, moves = excluded.moves;
 
 	FOR c IN
 		SELECT coalesce(w.kind, a.kind) AS kind, coalesce(w.subject, a.subject) AS subject, coalesce(w.currency, a.currency) AS currency,
@@ -465,9 +518,9 @@ BEGIN
 			changed := changed + 1;
 		END IF;
 	END LOOP;
-	IF seen = 1000 THEN
-		UPDATE tokenbill.alert_evaluation e SET evaluated_at = now - interval '1 minute';
-	END IF;
+	UPDATE tokenbill.alert_evaluation e
+	SET evaluated_at = CASE WHEN seen = 1000 THEN now - interval '1 minute' ELSE now END,
+		next_at = CASE WHEN seen = 1000 THEN now ELSE tokenbill.next_alert_change() END;
 	RETURN changed;
 END
 $function$;
@@ -475,22 +528,38 @@ COMMENT ON FUNCTION tokenbill.evaluate_alerts() IS
 'Looks what is wrong, raises and clears alerts, at most a thousand, and tells it; returns how many changed their state. The worker calls it. Errors: 42501 a tenant';
 
 /*
- * When to look again: each minute while there is something that may become low,
- * stale or well again; for credentials when the first of them nears its end.
+ * When alerts are to be looked at again: a minute after the last time if anything
+ * has happened since that they could follow from, else when time alone makes them
+ * others.  Where nobody counts what happens, each minute if there is anything that
+ * could be wrong.
  */
 CREATE FUNCTION tokenbill.next_alert_due() RETURNS timestamptz
-LANGUAGE plpgsql STABLE
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
-	last timestamptz := (SELECT e.evaluated_at FROM tokenbill.alert_evaluation e);
-	soonest timestamptz := coalesce(last + interval '1 minute', tokenbill.clock());
+	marks record := tokenbill.alert_marks();
+	now timestamptz := tokenbill.clock();
+	last tokenbill.alert_evaluation;
+	soonest timestamptz;
 BEGIN
+	SELECT e.* INTO last FROM tokenbill.alert_evaluation e;
+	/* but for a clock that was set back */
+	soonest := CASE WHEN last.evaluated_at <= now THEN last.evaluated_at + interval '1 minute' ELSE now END;
+	IF last.changes IS NOT NULL AND marks.changes IS NOT NULL THEN
+		IF last.changes <> marks.changes OR last.evaluated_at > now
+		   OR EXISTS (SELECT FROM tokenbill.provider_balance b WHERE b.updated_at >= last.evaluated_at)
+		   OR EXISTS (SELECT FROM tokenbill.worker_error e WHERE e.last_at >= last.evaluated_at)
+		   OR last.moves <> marks.moves AND EXISTS (SELECT FROM tokenbill.account_low_balance) THEN
+			RETURN soonest;
+		END IF;
+		RETURN CASE WHEN last.next_at IS NOT NULL THEN greatest(last.next_at, soonest) END;
+	END IF;
 	IF EXISTS (SELECT FROM tokenbill.provider p WHERE p.enabled)
 		OR EXISTS (SELECT FROM tokenbill.account_low_balance)
 		OR EXISTS (SELECT FROM tokenbill.alert a WHERE a.state = 'raised')
 		OR EXISTS (SELECT FROM tokenbill.breaker b WHERE b.state <> 'closed' OR b.slow_since IS NOT NULL)
-		OR EXISTS (SELECT FROM tokenbill.worker_error e WHERE e.last_at >= coalesce(last, '-infinity')) THEN
+		OR EXISTS (SELECT FROM tokenbill.worker_error e WHERE e.last_at >= coalesce(last.evaluated_at, '-infinity')) THEN
 		RETURN soonest;
 	END IF;
 	RETURN (SELECT greatest(min(c.expires_at) - r.threshold, soonest)
@@ -500,6 +569,18 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION tokenbill.next_alert_due() IS 'Internal: when evaluate_alerts() is to be called next; null: nothing could be wrong';
+
+/* A charge wakes nobody unless somebody's balance is watched. */
+CREATE FUNCTION tokenbill.low_balances_due() RETURNS timestamptz
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+	RETURN (SELECT coalesce((SELECT e.evaluated_at + interval '1 minute' FROM tokenbill.alert_evaluation e), tokenbill.clock())
+		WHERE EXISTS (SELECT FROM tokenbill.account_low_balance));
+END
+$function$;
+COMMENT ON FUNCTION tokenbill.low_balances_due() IS 'Internal: when alerts are to be looked at if a customer''s balance moves; null: none is watched';
 
 CREATE FUNCTION tokenbill.next_alert_expiry() RETURNS timestamptz
 LANGUAGE plpgsql STABLE

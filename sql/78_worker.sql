@@ -68,10 +68,10 @@ COMMENT ON COLUMN tokenbill.worker_errors.first_at IS 'When it was first seen';
 COMMENT ON COLUMN tokenbill.worker_errors.last_at IS 'When it was last seen';
 COMMENT ON COLUMN tokenbill.worker_errors.count IS 'How often it was seen';
 
-CREATE FUNCTION tokenbill.wake_worker() RETURNS void
-LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'tokenbill_wake_worker';
-COMMENT ON FUNCTION tokenbill.wake_worker() IS
-'Internal: wakes this database''s worker when the transaction commits, for something else is due now';
+CREATE FUNCTION tokenbill.wake_worker(at timestamptz DEFAULT '-infinity') RETURNS void
+LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'tokenbill_wake_worker';
+COMMENT ON FUNCTION tokenbill.wake_worker(timestamptz) IS
+'Internal: wakes this database''s worker when the transaction commits, if it sleeps for longer than until then; without a time always, for something has changed';
 
 /* What launcher and worker are doing. */
 CREATE FUNCTION tokenbill.worker_state(OUT process text, OUT pid integer, OUT state text, OUT started_at timestamptz,
@@ -199,7 +199,7 @@ BEGIN
 	WHEN 'provider history' THEN
 		done := tokenbill.expire_provider_history(max => 1000);
 		SELECT CASE WHEN done = 1000 THEN now
-			ELSE least(now + interval '1 day', greatest(now + interval '1 hour', min(o.checked_at + p.keep_history))) END
+			WHEN min(o.checked_at) IS NOT NULL THEN least(now + interval '1 day', greatest(now + interval '1 hour', min(o.checked_at + p.keep_history))) END
 		INTO again_at
 		FROM tokenbill.provider p
 		JOIN tokenbill.provider_balance b ON b.provider = p.provider

@@ -15,6 +15,7 @@
  */
 #include "counter.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "check.h"
 #include "funcapi.h"
@@ -28,9 +29,12 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
+#include "wake.h"
 
 PG_FUNCTION_INFO_V1(tokenbill_counters);
 PG_FUNCTION_INFO_V1(tokenbill_count_refusal);
+PG_FUNCTION_INFO_V1(tokenbill_alert_marks);
 
 #define TRANCHE "tokenbill counters"
 
@@ -74,6 +78,12 @@ typedef struct Counters
 	Oid			database;		/* invalid: free; written under the lock */
 	pg_atomic_uint64 lines[KINDS];
 	Refusals	refusals[MAX_SQLSTATES];
+
+	/* for alerts: see tb_count_change() */
+	pg_atomic_uint64 changes;
+	pg_atomic_uint64 moves;
+	pg_atomic_uint64 watch_by;	/* when the worker wants to know of a move;
+								 * DT_NOEND: it does not */
 } Counters;
 
 typedef struct SharedCounters
@@ -121,6 +131,23 @@ empty(Counters *counters)
 						   i < (int) lengthof(usual_states) ? usual_states[i] : 0);
 		pg_atomic_init_u64(&counters->refusals[i].count, 0);
 	}
+	/* none of those that were there before */
+	pg_atomic_init_u64(&counters->changes, (uint64) GetCurrentTimestamp());
+	pg_atomic_init_u64(&counters->moves, (uint64) GetCurrentTimestamp());
+	pg_atomic_init_u64(&counters->watch_by, (uint64) DT_NOEND);
+}
+
+/* Balances have moved: tell the worker, if it watches any. */
+static void
+note_move(void)
+{
+	TimestampTz by;
+
+	/* it counts before it is looked whether the worker wants to know */
+	pg_atomic_fetch_add_u64(&mine->moves, 1);
+	by = (TimestampTz) pg_atomic_read_u64(&mine->watch_by);
+	if (by != DT_NOEND)
+		tb_wake_worker(by);
 }
 
 static void
@@ -162,6 +189,7 @@ at_end(XactEvent event, void *arg)
 				if (posted->lines[i] > 0)
 					pg_atomic_fetch_add_u64(&mine->lines[i], posted->lines[i]);
 			}
+			note_move();
 			forget_posted();
 			break;
 		case XACT_EVENT_ABORT:
@@ -358,6 +386,67 @@ tb_count_refusal(int sqlstate)
 	}
 }
 
+/*
+ * tb_count_change
+ *		Something has changed that alerts may follow from, other than a report, an
+ *		error or a movement, which can be told from their rows or are counted here
+ *		themselves.  To be called when its transaction has ended, after
+ *		tb_count_begin() in it.
+ *
+ * Who evaluates alerts takes down both counters before it looks at anything; as
+ * long as they stay the same nothing has become visible since that it has not seen.
+ */
+void
+tb_count_change(void)
+{
+	if (mine != NULL)
+		pg_atomic_fetch_add_u64(&mine->changes, 1);
+}
+
+/*
+ * tb_count_begin
+ *		Look for the place of this database, for what is counted outside of a
+ *		transaction.
+ */
+void
+tb_count_begin(void)
+{
+	(void) counters_of_database();
+}
+
+/*
+ * tb_count_unknown
+ *		A transaction that was prepared is committed: it may have changed anything.
+ */
+void
+tb_count_unknown(void)
+{
+	if (counters_of_database() == NULL)
+		return;
+	tb_count_change();
+	note_move();
+}
+
+/*
+ * tb_moves, tb_watch_moves
+ *		How many transactions have moved balances; and when the worker wants to be
+ *		woken if another one does, DT_NOEND for never.
+ */
+uint64
+tb_moves(void)
+{
+	return counters_of_database() == NULL ? 0 : pg_atomic_read_u64(&mine->moves);
+}
+
+void
+tb_watch_moves(TimestampTz by)
+{
+	if (counters_of_database() == NULL)
+		return;
+	pg_atomic_write_u64(&mine->watch_by, (uint64) by);
+	pg_memory_barrier();
+}
+
 static void
 put_counter(ReturnSetInfo *result, const char *counter, const char *label, uint64 value)
 {
@@ -403,6 +492,28 @@ tokenbill_counters(PG_FUNCTION_ARGS)
 					pg_atomic_read_u64(&refusals->count));
 	}
 	return (Datum) 0;
+}
+
+/*
+ * alert_marks() -> (changes bigint, moves bigint)
+ *		What tb_count_change() says; both null if nothing is counted.
+ */
+Datum
+tokenbill_alert_marks(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	Datum		values[2] = {0, 0};
+	bool		nulls[2] = {true, true};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (counters_of_database() != NULL)
+	{
+		values[0] = Int64GetDatum((int64) pg_atomic_read_u64(&mine->changes));
+		values[1] = Int64GetDatum((int64) pg_atomic_read_u64(&mine->moves));
+		nulls[0] = nulls[1] = false;
+	}
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 
 /*

@@ -14,8 +14,10 @@
 #include "wake.h"
 
 #include "access/xact.h"
+#include "counter.h"
 #include "miscadmin.h"
 #include "slot.h"
+#include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(tokenbill_wake_worker);
 
@@ -32,7 +34,9 @@ static int	n_bars = 0;			/* at either end */
 static Oid	bars[MAX_BARS];
 
 /*
- * Wake the worker if it sleeps for longer than until "by".
+ * tb_wake_worker
+ *		Wake the worker now if it sleeps for longer than until "by"; DT_NOBEGIN wakes
+ *		it anyway.
  *
  * It is looked up without the lock first, for the sake of holds, which are made
  * all the time and hardly ever expire first.  The race is with a worker that is
@@ -41,8 +45,8 @@ static Oid	bars[MAX_BARS];
  * what we read here is DT_NOEND or newer, and we wake it.  The barriers keep the
  * two sides' stores and loads in that order.
  */
-static void
-wake_worker(TimestampTz by)
+void
+tb_wake_worker(TimestampTz by)
 {
 	static int	last = 0;
 	WorkerSlot *slot;
@@ -77,8 +81,10 @@ at_end(XactEvent event, void *arg)
 
 	if (!committed && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
+	if (committed && wake_by == DT_NOBEGIN)
+		tb_count_change();
 	if (committed && wake_by != DT_NOEND)
-		wake_worker(wake_by);
+		tb_wake_worker(wake_by);
 	wake_by = DT_NOEND;
 	while (n_bars > 0)
 	{
@@ -88,7 +94,7 @@ at_end(XactEvent event, void *arg)
 	}
 	if (look)
 	{
-		wake_worker(DT_NOBEGIN);
+		tb_wake_worker(DT_NOBEGIN);
 		tb_look_at(look_database);
 	}
 	look = false;
@@ -105,7 +111,7 @@ listen_to_end(void)
 /*
  * tb_wake_by
  *		At COMMIT, wake this database's worker if it sleeps for longer than until
- *		this moment; DT_NOBEGIN wakes it anyway.
+ *		this moment; DT_NOBEGIN wakes it anyway, and says that alerts may be others.
  */
 void
 tb_wake_by(TimestampTz at)
@@ -113,6 +119,7 @@ tb_wake_by(TimestampTz at)
 	if (tb_workers == NULL)
 		return;
 	listen_to_end();
+	tb_count_begin();
 	wake_by = Min(wake_by, at);
 }
 
@@ -131,8 +138,9 @@ tb_wake_now(void)
 	LWLockAcquire(tb_workers->lock, LW_SHARED);
 	has_slot = tb_slot_find(MyDatabaseId) != NULL;
 	LWLockRelease(tb_workers->lock);
+	tb_count_unknown();
 	if (has_slot)
-		wake_worker(DT_NOBEGIN);
+		tb_wake_worker(DT_NOBEGIN);
 	else
 		tb_look_at(MyDatabaseId);
 }
@@ -169,11 +177,11 @@ tb_unbar_at_end(Oid database)
 }
 
 /*
- * wake_worker()
+ * wake_worker(at timestamptz) -> void
  */
 Datum
 tokenbill_wake_worker(PG_FUNCTION_ARGS)
 {
-	tb_wake_by(DT_NOBEGIN);
+	tb_wake_by(PG_GETARG_TIMESTAMPTZ(0));
 	PG_RETURN_VOID();
 }

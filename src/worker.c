@@ -18,6 +18,7 @@
 #include "access/htup_details.h"
 #include "call.h"
 #include "clock.h"
+#include "counter.h"
 #include "http.h"
 #include "key_hold.h"
 #include "launcher.h"
@@ -61,6 +62,9 @@ static Duty upkeep_duty = {.name = "upkeep",.not_before = DT_NOBEGIN};
 /* What the last look found; by tokenbill's clock. */
 static TimestampTz calls_due = DT_NOEND;
 static TimestampTz upkeep_due = DT_NOEND;
+
+/* When we want to know of moved balances; DT_NOEND: not at all */
+static TimestampTz watching_by = DT_NOEND;
 
 /*
  * tb_worker_init
@@ -253,9 +257,9 @@ show_due(TimestampTz due, const char *duty)
 	pg_memory_barrier();
 }
 
-/* Step: what is due, and when. */
+/* What is due, and when. */
 static void
-look(void *arg)
+read_due(void)
 {
 	static Statement query = {
 		.sql = "SELECT d.due_at, d.is_call, d.duty FROM tokenbill.due() d"
@@ -282,6 +286,41 @@ look(void *arg)
 		if (i == 0)
 			show_due(due, TextDatumGetCString(values[2]));
 	}
+}
+
+/* When a customer's balance that moves is to be looked at, DT_NOEND if none is. */
+static TimestampTz
+read_watch(void)
+{
+	static Statement query = {.sql = "SELECT tokenbill.low_balances_due()"};
+	Datum		values[1];
+	bool		nulls[1];
+
+	tb_run(&query, NULL, NULL);
+	heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, values,
+					  nulls);
+	return nulls[0] ? DT_NOEND : DatumGetTimestampTz(values[0]);
+}
+
+/*
+ * Step: what is due, and when, and whether somebody who moves a balance is to wake
+ * us.
+ *
+ * The race is with a session that moves one when nobody has asked for that yet: it
+ * finds that nobody wants to know.  But it has counted it before, so we find that
+ * it was there, and look again.
+ */
+static void
+look(void *arg)
+{
+	uint64		moves = tb_moves();
+	bool		was_watching = watching_by != DT_NOEND;
+
+	read_due();
+	watching_by = read_watch();
+	tb_watch_moves(watching_by);
+	if (!was_watching && watching_by != DT_NOEND && tb_moves() != moves)
+		read_due();
 }
 
 /* Step: one batch of upkeep; *arg becomes whether there is more to do at once. */
@@ -425,7 +464,14 @@ turn(bool look_first)
 	upkeep_at = real_time(upkeep_due, &upkeep_duty);
 	now = GetCurrentTimestamp();
 	if (calls_at > now && upkeep_at > now)
-		return sleep_until(Min(calls_at, upkeep_at));
+	{
+		TimestampTz until = Min(calls_at, upkeep_at);
+
+		/* what rests is overdue, and whoever has something else is to wake us */
+		if ((TimestampTz) pg_atomic_read_u64(&slot->next_due) <= tb_now())
+			pg_atomic_write_u64(&slot->next_due, (uint64) until);
+		return sleep_until(until);
+	}
 	show_state(TB_WORKER_WORKING);
 	if (calls_at <= now)
 		do_calls(room);
