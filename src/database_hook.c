@@ -159,7 +159,12 @@ database_needed(Node *statement)
 		case T_DropdbStmt:
 			return ((DropdbStmt *) statement)->dbname;
 		case T_CreatedbStmt:
-			return option_value(((CreatedbStmt *) statement)->options, "template");
+			{
+				const char *name = option_value(((CreatedbStmt *) statement)->options, "template");
+
+				/* it has a worker only if somebody says it is no template */
+				return name != NULL ? name : "template1";
+			}
 		case T_AlterDatabaseStmt:
 			{
 				AlterDatabaseStmt *alter = (AlterDatabaseStmt *) statement;

@@ -213,6 +213,20 @@ fix_settings(void)
 		{"lock_timeout", "0"},
 		{"session_replication_role", "origin"},
 		{"row_security", "on"},
+		/* what decides how our own SQL is read, and how fast it is */
+		{"standard_conforming_strings", "on"},
+		{"array_nulls", "on"},
+		{"transform_null_equals", "off"},
+		{"datestyle", "ISO, MDY"},
+		{"intervalstyle", "postgres"},
+		{"bytea_output", "hex"},
+		{"extra_float_digits", "1"},
+		{"quote_all_identifiers", "off"},
+		{"plan_cache_mode", "auto"},
+		{"jit", "off"},
+		{"plpgsql.variable_conflict", "error"},
+		{"plpgsql.extra_errors", "none"},
+		{"plpgsql.extra_warnings", "none"},
 	};
 
 	for (size_t i = 0; i < lengthof(settings); i++)

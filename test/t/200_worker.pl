@@ -104,6 +104,42 @@ run_in('postgres', 'ALTER DATABASE renamed IS_TEMPLATE false');
 $server->wait_worker('renamed');
 pass('nor has a template');
 
+# a name that has to be quoted
+{
+	my $odd = "Weird \"db'; \\x\nname";
+	(my $name = $odd) =~ s/"/""/g;
+	run_in('postgres', qq(CREATE DATABASE "$name" TEMPLATE template0));
+	my $c = $server->client;
+	is($c->query(qq(ALTER DATABASE renamed RENAME TO "another $name"))->{error}, undef, 'ALTER DATABASE RENAME to a name that has to be quoted');
+	$server->wait_until('its worker', sub {
+		return $c->value(q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'tokenbill worker' AND datname = $1), "another $odd"); });
+	is($c->query(qq(ALTER DATABASE "another $name" RENAME TO renamed))->{error}, undef, 'and back');
+	is($c->query(qq(DROP DATABASE "$name"))->{error}, undef, 'DROP DATABASE of one');
+	$c->close;
+	$server->wait_worker('renamed');
+}
+
+# a template without a name is template1, which has a worker when it is none
+{
+	run_in('postgres', 'ALTER DATABASE template1 IS_TEMPLATE false');
+	run_in('template1', 'CREATE EXTENSION tokenbill');
+	$server->wait_worker('template1');
+	run_in('postgres', 'CREATE DATABASE by_default');
+	$server->wait_worker($_) foreach qw(template1 by_default);
+	pass('CREATE DATABASE from template1 while that has a worker');
+	run_in('postgres', 'DROP DATABASE by_default');
+	run_in('template1', 'DROP EXTENSION tokenbill');
+	$server->wait_no_worker('template1');
+	run_in('postgres', 'ALTER DATABASE template1 IS_TEMPLATE true');
+}
+
+# what locks and rewrites all of its tables
+{
+	my $old = $server->workers->{later};
+	run_in('later', $_) foreach 'REINDEX DATABASE later', 'VACUUM FULL', 'CLUSTER', 'ANALYZE';
+	is($server->wait_worker('later')->{pid}, $old, 'the worker does not mind REINDEX and VACUUM FULL');
+}
+
 # those who may not drop it disturb nobody
 run_in('postgres', 'CREATE ROLE stranger LOGIN');
 run_in('postgres', 'CREATE ROLE maker LOGIN CREATEDB');

@@ -6,10 +6,11 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Tokenbill::Double;
 use Tokenbill::Worker;
 
 my $primary = Tokenbill::Worker->new('primary');
-$primary->begin(allows_streaming => 1, conf => ['restart_after_crash = on']);
+$primary->begin(allows_streaming => 1, conf => [ 'restart_after_crash = on', 'tokenbill.allow_http = on', 'tokenbill.allow_private_addresses = on' ]);
 
 sub other_worker
 {
@@ -86,15 +87,32 @@ $primary->reload;
 $client->query('ALTER DATABASE postgres SET default_transaction_read_only = on');
 $client->query("ALTER DATABASE postgres SET search_path = 'nowhere'");
 $client->query("ALTER DATABASE postgres SET session_replication_role = 'replica'");
+my %odd = (standard_conforming_strings => 'off', array_nulls => 'off', transform_null_equals => 'on', datestyle => 'SQL, DMY', intervalstyle => 'sql_standard',
+	lock_timeout => 1, default_transaction_isolation => 'serializable', jit_above_cost => 0,
+	'plpgsql.extra_errors' => 'all', 'plpgsql.variable_conflict' => 'use_variable', plan_cache_mode => 'force_generic_plan', timezone => 'Asia/Kathmandu',
+	work_mem => '64kB', bytea_output => 'escape', extra_float_digits => -15, quote_all_identifiers => 'on', backslash_quote => 'off');
+$client->query("ALTER DATABASE postgres SET $_ = '$odd{$_}'") foreach sort keys %odd;
 $pid = $primary->worker->{pid};
 kill 'TERM', $pid;
 other_worker($primary, $pid);
 {
-	my $writer = $primary->client(settings => { default_transaction_read_only => 'off', session_replication_role => 'origin' });
+	my $writer = $primary->client(settings => { default_transaction_read_only => 'off', session_replication_role => 'origin', statement_timeout => 0, lock_timeout => 0,
+			idle_in_transaction_session_timeout => 0, standard_conforming_strings => 'on', datestyle => 'ISO', intervalstyle => 'postgres', search_path => 'pg_catalog',
+			default_transaction_isolation => 'read committed', bytea_output => 'hex', extra_float_digits => 1, jit => 'off', timezone => 'UTC' });
 	$writer->query("SELECT tokenbill.hold('a', 1, 'four', ttl => '1 ms')");
 	$primary->wait_until('the hold to expire', sub { return $writer->value("SELECT status FROM tokenbill.hold WHERE hold_key = 'four'") eq 'expired'; });
 	pass('a worker in a database that is read-only by default writes');
-	$writer->query("ALTER DATABASE postgres RESET $_") foreach qw(default_transaction_read_only search_path session_replication_role);
+	# an answer is read as everywhere
+	my $double = Tokenbill::Double->new;
+	$double->script('odd/user/balance', { body => qq({"is_available": true, "balance_infos": [{"currency": "USD", "total_balance": "0.10", "note": "\\u00e9 \\\\ '"}]}) });
+	$writer->query("SELECT tokenbill.add_provider('odd', 'deepseek', '" . $double->url('odd') . "')");
+	$writer->query("SELECT tokenbill.check_provider_now('odd')");
+	$primary->wait_until('the provider to be asked', sub { return ($writer->value("SELECT checks FROM tokenbill.provider_checks WHERE provider = 'odd'") // 0) > 0; });
+	is_deeply([ $writer->rows("SELECT currency, balance, error FROM tokenbill.provider_balances WHERE provider = 'odd'") ], [ { currency => 'USD', balance => '0.10', error => undef } ],
+		'whatever the database says of how SQL is read');
+	is_deeply([ $writer->rows('SELECT duty, message FROM tokenbill.worker_errors') ], [], 'nothing went wrong');
+	$writer->query("SELECT tokenbill.drop_provider('odd')");
+	$writer->query("ALTER DATABASE postgres RESET $_") foreach qw(default_transaction_read_only search_path session_replication_role), keys %odd;
 	$writer->close;
 }
 
