@@ -121,6 +121,37 @@ SELECT pg_catalog.pg_extension_config_dump('tokenbill.month_total', '');
  * PARTITION locks the parent so lightly that readers and writers go on.  What the
  * caller has set about new tables is not asked: any charge may be the first.
  */
+/*
+ * Only who has a balance follow from the ledger (sql/76_check.sql) looks for lines
+ * by their time; nobody else's charges pay for an index.  A BRIN one hardly costs
+ * any: lines come in the order of their time, within what transactions last.
+ */
+CREATE FUNCTION tokenbill.index_ledger_month(month text) RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET default_tablespace = ''
+SET lock_timeout = '50ms'
+AS $function$
+BEGIN
+	IF EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+		WHERE i.indrelid = to_regclass('tokenbill.' || index_ledger_month.month) AND i.indisvalid AND c.relname = index_ledger_month.month || '_created_at_idx') THEN
+		RETURN true;
+	END IF;
+	/* it would keep charges waiting; whoever has so many can make it concurrently */
+	IF coalesce(pg_relation_size(to_regclass('tokenbill.' || index_ledger_month.month)), 268435456) >= 268435456 THEN
+		RETURN false;
+	END IF;
+	EXECUTE format('CREATE INDEX %I ON tokenbill.%I USING brin (created_at) WITH (autosummarize = on)',
+		index_ledger_month.month || '_created_at_idx', index_ledger_month.month);
+	RETURN true;
+EXCEPTION WHEN lock_not_available OR duplicate_table THEN
+	/* nor does it wait for them: there is a next time */
+	RETURN false;
+END
+$function$;
+COMMENT ON FUNCTION tokenbill.index_ledger_month(text) IS
+'Internal: makes the index by time of a month of the ledger, unless it is there, the month has 256 MB, or somebody is writing to it right now; returns whether it is there';
+
 CREATE FUNCTION tokenbill.make_ledger_month(at timestamptz) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -150,6 +181,9 @@ BEGIN
 	EXECUTE format('CREATE TABLE tokenbill.%I (LIKE tokenbill.ledger INCLUDING STORAGE INCLUDING COMPRESSION INCLUDING COMMENTS, '
 		'CONSTRAINT %I PRIMARY KEY (account, seq), CONSTRAINT %I UNIQUE (account, idempotency_key))',
 		leaf, leaf || '_pkey', leaf || '_idempotency_key');
+	IF EXISTS (SELECT FROM tokenbill.provider p JOIN tokenbill.provider_preset k ON k.preset = p.preset AND k.source = 'ledger') THEN
+		PERFORM tokenbill.index_ledger_month(leaf);
+	END IF;
 	EXECUTE format('REVOKE ALL ON tokenbill.%I FROM PUBLIC', leaf);
 	EXECUTE format('CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON tokenbill.%I '
 		'FOR EACH STATEMENT EXECUTE FUNCTION tokenbill.refuse_change()', leaf);

@@ -219,9 +219,11 @@ END
 $function$;
 COMMENT ON FUNCTION tokenbill.lease_end() IS 'Internal: until when the answer to a request that is made now is waited for';
 
+/* plans are made anew: how much of the month the time between the two is decides about the index */
 CREATE FUNCTION tokenbill.ledger_cost(watched tokenbill.provider, since timestamptz, before timestamptz, OUT cost numeric, OUT unknown bigint)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = 'force_custom_plan'
 AS $function$
 BEGIN
 	/* as in margin_daily: sandbox accounts pay nothing, and reprice() may have told a cost since */
@@ -259,6 +261,7 @@ DECLARE
 	total numeric := state.summed_cost;
 	part record;
 BEGIN
+	PERFORM tokenbill.index_ledger_month(to_char(now, '"ledger_"YYYY_MM'));
 	IF until > since THEN
 		SELECT * INTO part FROM tokenbill.ledger_cost(watched, since, until);
 		IF part.unknown = 0 THEN

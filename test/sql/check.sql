@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(158);
+SELECT plan(166);
 SET LOCAL tokenbill.clock = '2026-03-05 12:00:00+00';
 
 CREATE FUNCTION pg_temp.clock(at text) RETURNS void LANGUAGE sql AS $$ SELECT set_config('tokenbill.clock', (CASE WHEN at LIKE '%-%' THEN at ELSE '2026-03-05 ' || at END) || '+00', true) $$;
@@ -325,6 +325,26 @@ SELECT pg_temp.clock('2026-05-20 20:00:00') \g /dev/null
 SELECT is(pg_temp.claimed() || ' ' || pg_temp.say('own'), '- USD 41 stale 1 ledger lines of its services have no cost', 'nor later');
 SELECT tokenbill.set_cost('free-1', 'tokens', 0.5, valid_from => '2026-05-01'), tokenbill.reprice('buyer', 'free-1', '2026-05-01', '2026-06-01', false), tokenbill.check_provider_now('own') \g /dev/null
 SELECT is(pg_temp.claimed() || ' ' || pg_temp.say('own'), '- USD 40.5 ok', 'until somebody tells it');
+
+-- It reads what is new, not the month
+SELECT pg_temp.clock('2026-06-20 12:10:00'), tokenbill.charge('buyer', 'fast-1', '{"tokens": 100}', 'june') \g /dev/null
+SELECT is(indexdef, 'CREATE INDEX ledger_2026_06_created_at_idx ON tokenbill.ledger_2026_06 USING brin (created_at) WITH (autosummarize=''on'')', 'a month that is made while there is such a provider has an index by time')
+FROM pg_indexes WHERE schemaname = 'tokenbill' AND tablename = 'ledger_2026_06' AND indexname LIKE '%created_at%';
+SELECT is_empty($$SELECT FROM pg_indexes WHERE schemaname = 'tokenbill' AND tablename = 'ledger_2026_03' AND indexname LIKE '%created_at%' AND tokenbill.index_ledger_month('ledger_2026_01')$$, 'one that is not there gets none');
+INSERT INTO tokenbill.ledger_2026_06 (account, seq, created_at, kind, amount, balance, held, credit_limit, contra, service, idempotency_key, hash, cost)
+SELECT 'filler', i, '2026-06-01 00:00+00'::timestamptz + i * interval '25 seconds', 'charge', -1, -i, 0, 0, 'revenue', 'unlike', i, '\x', 1 FROM generate_series(1, 60000) i;
+SELECT brin_summarize_new_values('tokenbill.ledger_2026_06_created_at_idx') \g /dev/null
+SELECT pg_temp.clock('2026-06-20 12:20:00'), tokenbill.check_provider_now('own'), pg_temp.claimed(), pg_temp.claimed(), pg_temp.claimed() \g /dev/null
+SELECT is(pg_temp.say('own'), 'USD 39.5 ok', 'the past is known');
+SELECT pg_stat_get_xact_numscans('tokenbill.ledger_2026_06'::regclass) AS scans, pg_stat_get_xact_tuples_fetched('tokenbill.ledger_2026_06'::regclass) AS fetched \gset
+SELECT pg_temp.clock('2026-06-20 13:05:00'), tokenbill.charge('buyer', 'fast-1', '{"tokens": 100}', 'later') \g /dev/null
+SELECT pg_temp.clock('2026-06-20 13:06:00'), tokenbill.check_provider_now('own'), pg_temp.claimed() \g /dev/null
+SELECT is(pg_temp.say('own'), 'USD 38.5 ok', 'what is new is seen');
+SELECT is(pg_stat_get_xact_numscans('tokenbill.ledger_2026_06'::regclass) - :scans, 0::bigint, 'without a scan of the month');
+SELECT cmp_ok(pg_stat_get_xact_tuples_fetched('tokenbill.ledger_2026_06'::regclass) - :fetched, '<', 20000::bigint, 'but of a part of it');
+DROP INDEX tokenbill.ledger_2026_06_created_at_idx;
+SELECT is(tokenbill.index_ledger_month('ledger_2026_06'), true, 'an index that is missing');
+SELECT has_index('tokenbill', 'ledger_2026_06', 'ledger_2026_06_created_at_idx', 'is made');
 
 SELECT * FROM finish();
 ROLLBACK;

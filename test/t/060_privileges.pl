@@ -165,6 +165,7 @@ my %granted = (
 	add_up_check => [ '', "SELECT tokenbill.add_up_check(NULL, 'asked', '{}')" ],
 	record_check => [ '', "SELECT tokenbill.record_check('a', 1, 200, '{}', '', NULL, NULL, 1)" ],
 	next_check_due => [ '', 'SELECT tokenbill.next_check_due()' ],
+	index_ledger_month => [ '', "SELECT tokenbill.index_ledger_month('ledger_2026_01')" ],
 	release_checks => [ '', 'SELECT tokenbill.release_checks(false)' ],
 	put_provider_balance => [ '', "SELECT tokenbill.put_provider_balance(NULL, 'USD', 1, now(), NULL)" ],
 	check_meter => [ '', "SELECT tokenbill.check_meter('a', 'b')" ],
