@@ -150,6 +150,9 @@ tokenbill_check_duration_seconds_sum{provider="novita"} 4.5
 LINES
 
 
+my %labels = map { $_->{name} => [ split /,/, $_->{labels} ] }
+  $monitor->rows(q{SELECT m.name, string_agg(DISTINCT k, ',') AS labels FROM tokenbill.metrics m, jsonb_object_keys(m.labels) k GROUP BY m.name});
+$labels{tokenbill_trial_balance_off} = ['currency'];
 my %shown = map { $_->{name} => 1 } $monitor->rows('SELECT DISTINCT name FROM tokenbill.metrics');
 {
 	my $table = slurp_file("$docs/README.md") =~ s/.*?^## What there is$(.*?)^## .*/$1/msr;
@@ -280,6 +283,27 @@ foreach my $job (qw(postgres sql))
 		$expression =~ s/\$__rate_interval\b/1m/g;
 		my $answer = asked($expression);
 		push @wrong, "$title: $answer->{error}" if $answer->{status} ne 'success';
+	}
+	# no panel covers another or is wider than the page, and a legend names labels that there are
+	foreach my $panel (@{ $dashboard->{panels} })
+	{
+		my ($x, $y, $w, $h) = @{ $panel->{gridPos} }{qw(x y w h)};
+		push @wrong, "$panel->{title} is not on the page" unless $x >= 0 && $x + $w <= 24 && $w > 0 && $h > 0;
+		push @wrong, map { "$panel->{title} covers $_->{title}" } grep {
+			my $g = $_->{gridPos};
+			$_->{id} < $panel->{id} && $g->{x} < $x + $w && $x < $g->{x} + $g->{w} && $g->{y} < $y + $h && $y < $g->{y} + $g->{h}
+		} @{ $dashboard->{panels} };
+		push @wrong, "$panel->{title} has another data source" if grep { ($_->{datasource}{uid} // '') ne '${datasource}' } $panel, @{ $panel->{targets} };
+		push @wrong, "$panel->{title} is of no kind that is known" unless $panel->{type} =~ /^(?:stat|timeseries|table|gauge|row)$/;
+		foreach my $target (@{ $panel->{targets} })
+		{
+			my %label = map { $_ => 1 } qw(job instance);
+			foreach my $name ($target->{expr} =~ /\b(tokenbill_\w+)/g)
+			{
+				$label{$_} = 1 foreach @{ $labels{$name} || [] };
+			}
+			push @wrong, map { "$panel->{title}: there is no label $_" } grep { !$label{$_} } ($target->{legendFormat} // '') =~ /\{\{\s*(\w+)\s*\}\}/g;
+		}
 	}
 	push @wrong, map { "variable $_->{name} asks for nothing there is" }
 	  grep { $_->{type} eq 'query' && !($_->{query}{query} =~ /^label_values\((\w+), \w+\)$/ && $shown{$1}) } @{ $dashboard->{templating}{list} };
