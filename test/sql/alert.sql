@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(149);
+SELECT plan(154);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 
 -- All alerts that there are, in a line; told: what was told, last state in capitals
@@ -113,6 +113,16 @@ SELECT is(pg_temp.report('2026-03-10 12:03+00', 'later', -89.99) LIKE '%later cl
 SELECT tokenbill.set_alert_rule('provider_runway', true), tokenbill.add_provider('run', 'manual', check_every => '1 hour') \g /dev/null
 SELECT pg_temp.report('2026-03-11 12:00+00', 'run', 300), pg_temp.report('2026-03-11 13:00+00', 'run', 290) \g /dev/null
 SELECT is(pg_temp.say('provider_runway'), '', 'enough for 29 hours');
+SELECT is(tokenbill.next_alert_change(), '2026-03-11 16:00:00.000001+00'::timestamptz, 'if nobody reports, that is what becomes wrong first');
+SELECT tokenbill.set_alert_rule('provider_stale', enabled => false) \g /dev/null
+SELECT is(tokenbill.next_alert_change(), '2026-03-11 18:00:00+00'::timestamptz, 'or that it will last for a day only');
+SELECT pg_temp.at('2026-03-11 17:59:59+00') \g /dev/null
+SELECT is(pg_temp.say('provider_runway'), '', 'not before');
+SELECT pg_temp.at('2026-03-11 18:00:00+00') \g /dev/null
+SELECT is(pg_temp.say('provider_runway'), 'provider_runway run raised 1 1 RAISED', 'by time alone');
+SELECT is(tokenbill.next_alert_change(), NULL, 'then nothing more comes by time');
+DELETE FROM tokenbill.alert;
+SELECT tokenbill.set_alert_rule('provider_stale', enabled => true) \g /dev/null
 SELECT pg_temp.report('2026-03-11 14:00+00', 'run', 276) \g /dev/null
 SELECT is(pg_temp.say('provider_runway'), 'provider_runway run raised 1 1 RAISED', 'enough for 23');
 SELECT is(pg_temp.pick(a, 'value', 'threshold', 'message', 'currency'), '{"value": 82800, "threshold": 86400, "message": "provider \"run\" has 276 USD left, which will be used up in 23:00:00", "currency": "USD"}', 'in seconds')

@@ -2,7 +2,7 @@
 \set ECHO none
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
-SELECT plan(64);
+SELECT plan(65);
 
 -- What is committed here stays: names of its own
 SELECT 'price.' || md5(random()::text) AS mark \gset
@@ -130,5 +130,19 @@ SELECT tokenbill.quote(:'b', :'s', '{"images": 1}'), tokenbill.quote(:'a', :'s',
 SELECT is(pg_temp.fingerprint(), :'before'::jsonb, 'a quote changes nothing');
 ROLLBACK;
 SELECT is_empty(format('SELECT * FROM tokenbill.verify_ledger(%L)', :'a'), 'all of it is sound');
+
+-- Nothing is left behind: the ledger lets nobody delete
+SET session_replication_role = replica;
+DO $$
+DECLARE
+	of record;
+BEGIN
+	FOR of IN SELECT c.oid::regclass AS name, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+		WHERE c.relnamespace = 'tokenbill'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND a.attname IN ('account', 'service') LOOP
+		EXECUTE format('DELETE FROM %s WHERE %I LIKE ''price.%%''', of.name, of.attname);
+	END LOOP;
+END $$;
+RESET session_replication_role;
+SELECT is_empty('SELECT account FROM tokenbill.account UNION ALL SELECT account FROM tokenbill.ledger UNION ALL SELECT service FROM tokenbill.price', 'nothing is left behind');
 
 SELECT * FROM finish();

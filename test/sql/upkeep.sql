@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
--- other tests leave accounts and holds behind
+-- one that nobody has ever used
 SET LOCAL client_min_messages = warning;
 DROP EXTENSION tokenbill;
 CREATE EXTENSION tokenbill;
