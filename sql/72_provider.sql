@@ -27,7 +27,10 @@ CREATE TABLE tokenbill.provider (
 	opening_balance numeric,
 	opening_at timestamptz,
 	calls_per_minute integer NOT NULL DEFAULT 60,
-	CHECK ((opening_balance IS NULL) = (opening_at IS NULL))
+	CHECK ((opening_balance IS NULL) = (opening_at IS NULL)),
+	CHECK (check_every OPERATOR(pg_catalog.>=) '1 second' AND check_every OPERATOR(pg_catalog.<=) '366 days'),
+	CHECK (keep_history OPERATOR(pg_catalog.>=) '1 day' AND keep_history OPERATOR(pg_catalog.<=) '3660 days'),
+	CHECK (calls_per_minute OPERATOR(pg_catalog.>=) 1)
 );
 COMMENT ON TABLE tokenbill.provider IS 'Upstream accounts whose balances are watched, and how';
 COMMENT ON COLUMN tokenbill.provider.provider IS 'Name, chosen by whoever added it';

@@ -85,16 +85,25 @@ END
 $function$;
 COMMENT ON FUNCTION tokenbill.check_phase(text) IS 'Internal: at which part of its interval a provider is asked, from 0 to below 1';
 
-/* Missed slots are skipped: after a night without a worker there is one check, not a hundred. */
+/*
+ * Missed slots are skipped: after a night without a worker there is one check, not
+ * a hundred.  A row that somebody has written by hand may say anything; then it is
+ * every five minutes from now, so that a broken one is in nobody's way.
+ */
 CREATE FUNCTION tokenbill.next_slot(due_at timestamptz, every interval, now timestamptz) RETURNS timestamptz
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
-	seconds numeric := extract(epoch FROM next_slot.every);
-	slots numeric := floor(extract(epoch FROM next_slot.now - next_slot.due_at) / seconds) + 1;
+	seconds numeric;
+	slots numeric;
 BEGIN
-	RETURN next_slot.due_at + make_interval(secs => (greatest(slots, 0) * seconds)::float8);
+	IF next_slot.every BETWEEN '1 second' AND '366 days' AND next_slot.due_at BETWEEN '2000-01-01 00:00:00+00' AND '2100-01-01 00:00:00+00' THEN
+		seconds := extract(epoch FROM next_slot.every);
+		slots := floor(extract(epoch FROM next_slot.now - next_slot.due_at) / seconds) + 1;
+		RETURN next_slot.due_at + make_interval(secs => (greatest(slots, 0) * seconds)::float8);
+	END IF;
+	RETURN next_slot.now + interval '5 minutes';
 END
 $function$;
 COMMENT ON FUNCTION tokenbill.next_slot(timestamptz, interval, timestamptz) IS 'Internal: the first of due_at, due_at + every, due_at + 2 every ... that is after now; due_at itself only if it is';
@@ -362,10 +371,17 @@ BEGIN
 			GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
 			SELECT SQLSTATE AS sqlstate, SQLERRM AS message INTO wrong;
 			PERFORM tokenbill.record_worker_error('check', state.provider, wrong.sqlstate, wrong.message, detail);
-			PERFORM tokenbill.report_check(watched, NULL, NULL, 'it cannot be asked: ' || tokenbill.short_text(wrong.message));
-			PERFORM tokenbill.end_check(watched, true);
-			UPDATE tokenbill.provider_check c SET error = 'it cannot be asked: ' || tokenbill.short_text(wrong.message), status = NULL
-			WHERE c.provider = state.provider;
+			BEGIN
+				PERFORM tokenbill.report_check(watched, NULL, NULL, 'it cannot be asked: ' || tokenbill.short_text(wrong.message));
+				PERFORM tokenbill.end_check(watched, true);
+				UPDATE tokenbill.provider_check c SET error = 'it cannot be asked: ' || tokenbill.short_text(wrong.message), status = NULL
+				WHERE c.provider = state.provider;
+			EXCEPTION WHEN OTHERS THEN
+				/* not even that can be written down of it: the others are not to wait for that */
+				PERFORM tokenbill.record_worker_error('check', state.provider, SQLSTATE, SQLERRM);
+				UPDATE tokenbill.provider_check c SET next_at = now + interval '5 minutes', lease = NULL, lease_until = NULL, updated_at = now
+				WHERE c.provider = state.provider;
+			END;
 		END;
 	END LOOP;
 END

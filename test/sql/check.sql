@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(166);
+SELECT plan(173);
 SET LOCAL tokenbill.clock = '2026-03-05 12:00:00+00';
 
 CREATE FUNCTION pg_temp.clock(at text) RETURNS void LANGUAGE sql AS $$ SELECT set_config('tokenbill.clock', (CASE WHEN at LIKE '%-%' THEN at ELSE '2026-03-05 ' || at END) || '+00', true) $$;
@@ -282,15 +282,25 @@ SELECT is(pg_temp.say('w'), 'EUR 48 ok; USD 1 ok', 'the worker''s is a moment yo
 
 -- Broken rows harm nobody else
 SELECT tokenbill.add_provider('a broken', 't_two', params => '{"org": "o"}', check_every => '1 min'), tokenbill.add_provider('b broken', 't_one', check_every => '1 min'), tokenbill.add_provider('c broken', 't_one', check_every => '1 min'), tokenbill.add_provider('d good', 't_one', check_every => '1 min') \g /dev/null
+SELECT tokenbill.add_provider('e broken', 't_one', check_every => '1 min'), tokenbill.add_provider('f broken', 't_one', check_every => '1 min') \g /dev/null
+SELECT is((pg_temp.error_of(format('UPDATE tokenbill.provider SET %s WHERE provider = ''e broken''', change))).sqlstate, '23514', 'not even by hand: ' || change)
+FROM (VALUES ('check_every = ''0'''), ('check_every = ''400 days'''), ('keep_history = ''-1 day'''), ('calls_per_minute = 0'), ('opening_at = now()')) v(change);
+ALTER TABLE tokenbill.provider DROP CONSTRAINT provider_check_every_check, DROP CONSTRAINT provider_keep_history_check;
+UPDATE tokenbill.provider SET check_every = '0', preset = 'gone' WHERE provider = 'e broken';
+UPDATE tokenbill.provider SET keep_history = '-10000000 years', preset = 'gone' WHERE provider = 'f broken';
+UPDATE tokenbill.provider_check SET due_at = 'infinity' WHERE provider = 'f broken';
 UPDATE tokenbill.provider SET params = '{}' WHERE provider = 'a broken';
 UPDATE tokenbill.provider SET preset = 'gone' WHERE provider = 'b broken';
 UPDATE tokenbill.provider SET preset = 'spare' WHERE provider = 'c broken';
 SELECT tokenbill.add_preset('spare') \g /dev/null
 SELECT pg_temp.clock('22:47:30') \g /dev/null
 SELECT matches(pg_temp.claimed(), 'd good', 'the others are asked');
-SELECT is((SELECT string_agg(target || ': ' || message, ', ' ORDER BY target) FROM tokenbill.worker_errors WHERE duty = 'check'), 'a broken: there is nothing for {org}, b broken: preset "gone" does not exist, c broken: preset spare has no request', 'worker_errors says what is wrong');
-SELECT is(pg_temp.say(provider), wanted, provider || ': its balance says so, too') FROM (VALUES ('a broken', 'USD unknown it cannot be asked: there is nothing for {org}'), ('b broken', 'USD unknown it cannot be asked: preset "gone" does not exist'), ('c broken', 'USD unknown it cannot be asked: preset spare has no request')) v(provider, wanted);
+SELECT is((SELECT string_agg(target || ': ' || message, ', ' ORDER BY target, message) FROM tokenbill.worker_errors WHERE duty = 'check'), 'a broken: there is nothing for {org}, b broken: preset "gone" does not exist, c broken: preset spare has no request, e broken: preset "gone" does not exist, f broken: preset "gone" does not exist, f broken: timestamp out of range', 'worker_errors says what is wrong');
+SELECT is(pg_temp.say(provider), wanted, provider || ': its balance says so, too') FROM (VALUES ('a broken', 'USD unknown it cannot be asked: there is nothing for {org}'), ('b broken', 'USD unknown it cannot be asked: preset "gone" does not exist'), ('c broken', 'USD unknown it cannot be asked: preset spare has no request'), ('e broken', 'USD unknown it cannot be asked: preset "gone" does not exist')) v(provider, wanted);
 SELECT is_empty($$SELECT provider FROM tokenbill.provider_check WHERE provider LIKE '% broken' AND next_at <= tokenbill.clock()$$, 'and they are put off');
+SELECT is(string_agg(provider || to_char(next_at, ' HH24:MI:SS'), ', ' ORDER BY provider), 'e broken ' || to_char(tokenbill.clock() + interval '5 minutes', 'HH24:MI:SS') || ', f broken ' || to_char(tokenbill.clock() + interval '5 minutes', 'HH24:MI:SS'),
+	'also those whose rows nothing can be worked out of') FROM tokenbill.provider_check WHERE provider IN ('e broken', 'f broken');
+UPDATE tokenbill.provider SET keep_history = '1 day' WHERE provider = 'f broken';
 SELECT tokenbill.drop_provider(provider) FROM tokenbill.provider WHERE provider LIKE '% broken' \g /dev/null
 DELETE FROM tokenbill.preset_request WHERE preset = 't_one';
 SELECT pg_temp.answer('d good', 200, '{"balance": 5}') \g /dev/null
