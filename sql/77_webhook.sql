@@ -277,16 +277,6 @@ $function$;
 COMMENT ON FUNCTION tokenbill.claim_webhooks(integer) IS
 'Internal: takes on deliveries that are due, at most max, and returns the requests to make; a claim holds for five minutes, or for as long as a request and tokenbill.key_command may take';
 
-CREATE FUNCTION tokenbill.release_webhooks() RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $function$
-BEGIN
-	UPDATE tokenbill.alert_delivery d SET lease_until = NULL WHERE d.state = 'pending' AND d.lease_until IS NOT NULL;
-END
-$function$;
-COMMENT ON FUNCTION tokenbill.release_webhooks() IS 'Internal: gives up all claims on deliveries, for a worker that has just begun';
-
 /* as tokenbill.retry_delays says, and then twice as long each time, up to an hour; half as long again at most, by chance */
 CREATE FUNCTION tokenbill.webhook_delay(attempt integer) RETURNS interval
 LANGUAGE plpgsql
@@ -348,6 +338,28 @@ END
 $function$;
 COMMENT ON FUNCTION tokenbill.record_webhook(text, bigint, integer, jsonb, bytea, text, text, integer) IS
 'Internal: what came of a delivery; anything but 2xx is tried again for a day. Returns no further requests';
+
+/*
+ * An answer may be what ended the worker that waited for it, and would end the
+ * next one just so: then it is tried again as after any other failure, and given
+ * up after a day.  Otherwise it is sent again at once, for nobody knows whether
+ * it was received.
+ */
+CREATE FUNCTION tokenbill.release_webhooks(ended_badly boolean) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+	IF release_webhooks.ended_badly THEN
+		PERFORM tokenbill.record_webhook(d.delivery::text, d.lease, NULL, '{}', NULL, 'the worker that waited for the answer has ended by itself', 'protocol', NULL)
+		FROM (SELECT x.delivery, x.lease FROM tokenbill.alert_delivery x WHERE x.state = 'pending' AND x.lease_until IS NOT NULL) d;
+	ELSE
+		UPDATE tokenbill.alert_delivery d SET lease_until = NULL WHERE d.state = 'pending' AND d.lease_until IS NOT NULL;
+	END IF;
+END
+$function$;
+COMMENT ON FUNCTION tokenbill.release_webhooks(boolean) IS
+'Internal: gives up all claims on deliveries, for a worker that has just begun; if the one before it ended badly, they have failed once more';
 
 CREATE VIEW tokenbill.alert_webhooks WITH (security_barrier) AS
 SELECT w.name, w.url, w.secret, w.kinds, w.enabled, d.pending, d.failed, d.sent_at, d.error, w.created_at, w.updated_at

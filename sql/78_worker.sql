@@ -344,7 +344,7 @@ SET search_path = pg_catalog, pg_temp
 AS $function$
 BEGIN
 	PERFORM tokenbill.release_checks(release_claims.ended_badly);
-	PERFORM tokenbill.release_webhooks();
+	PERFORM tokenbill.release_webhooks(release_claims.ended_badly);
 END
 $function$;
 COMMENT ON FUNCTION tokenbill.release_claims(boolean) IS 'Internal: frees the calls that a worker which has ended had taken on; ended_badly: nobody had told it to end';

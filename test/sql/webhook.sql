@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(92);
+SELECT plan(97);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 
 CREATE FUNCTION pg_temp.clock(at timestamptz) RETURNS void LANGUAGE sql AS $$ SELECT set_config('tokenbill.clock', at::text, true) $$;
@@ -71,7 +71,7 @@ SELECT is(pg_temp.claim(), 'ops ann raised', 'then it is free again');
 SELECT is(count(*), 1::bigint, 'the same key and the same bytes') FROM claim c JOIN first f ON f.target = c.target AND f.body = c.body AND f.lease < c.lease;
 SELECT is((SELECT count(*) FROM first f, tokenbill.record_webhook(f.target, f.lease, 200, '{}', NULL, NULL, NULL, 5)), 0::bigint, 'an answer to the lost one');
 SELECT is(pg_temp.say(), 'ops ann 1 pending 2', 'is ignored');
-SELECT tokenbill.release_webhooks() \g /dev/null
+SELECT tokenbill.release_webhooks(false) \g /dev/null
 SELECT is(pg_temp.claim(), 'ops ann raised', 'a worker that begins takes all claims back');
 
 -- Again, with pauses that grow
@@ -96,9 +96,19 @@ SELECT pg_temp.clock('2026-03-01 13:09+00'), pg_temp.claim() \g /dev/null
 SELECT pg_temp.answer(503, headers => '{"retry-after": "soon"}') \g /dev/null
 SELECT is(next_at < '2026-03-01 13:15+00', true, 'what cannot be read is not there') FROM tokenbill.alert_deliveries;
 SELECT pg_temp.clock('2026-03-01 14:00+00'), pg_temp.claim() \g /dev/null
-SELECT tokenbill.release_webhooks() \g /dev/null
+SELECT tokenbill.release_webhooks(false) \g /dev/null
 SELECT is(pg_temp.pick(d, 'attempts', 'error'), '{"attempts": 8, "error": "HTTP 503"}', 'the worker has ended: nobody knows whether it was received') FROM tokenbill.alert_deliveries d;
 SELECT is(pg_temp.claim(), 'ops ann raised', 'it is sent again at once');
+SAVEPOINT crash;
+SELECT tokenbill.release_webhooks(true) \g /dev/null
+SELECT is(pg_temp.pick(d, 'state', 'attempts', 'status', 'error'), '{"state": "pending", "attempts": 9, "status": null, "error": "the worker that waited for the answer has ended by itself"}', 'a worker that ended by itself may have ended by the answer') FROM tokenbill.alert_deliveries d;
+SELECT is(pg_temp.claim(), '', 'so there is a pause');
+SELECT is(next_at > '2026-03-01 14:02+00', true, 'as after any other failure') FROM tokenbill.alert_deliveries;
+SELECT pg_temp.clock('2026-03-02 13:00+00') \g /dev/null
+SELECT is(pg_temp.claim(), 'ops ann raised', 'then another try');
+SELECT tokenbill.release_webhooks(true) \g /dev/null
+SELECT is(state, 'failed', 'and after a day none') FROM tokenbill.alert_deliveries;
+ROLLBACK TO crash;
 
 -- In order
 SELECT pg_temp.well('ann'), pg_temp.low('bob') \g /dev/null
