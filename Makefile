@@ -12,11 +12,12 @@
 #   make check-memory    the SQL tests under valgrind, ASan and UBSan
 #   make check-versions  the SQL tests on PostgreSQL 17 and 18
 #   make check-contracts what the worker asks, against vendors' specifications
+#   make fuzz            what reads bytes of others, at random: an hour for each
 #   make soak            the worker with a thousand providers, for ten minutes
 #   make check-style     how the source looks
 
-TASKS = demo check bench bench-growth check-memory check-versions check-contracts soak \
-	check-style
+TASKS = demo check bench bench-growth check-memory check-versions check-contracts fuzz \
+	soak check-style
 
 ifneq (,$(filter $(TASKS),$(MAKECMDGOALS)))
 
@@ -46,6 +47,9 @@ check check-memory check-versions:
 
 check-contracts:
 	@test/check contracts
+
+fuzz:
+	@test/fuzz/run
 
 soak:
 	@test/check soak
