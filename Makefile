@@ -64,8 +64,8 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" tokenbill.
 MODULE_big = tokenbill
 OBJS = $(filter-out $(HTTP_OBJS),$(patsubst %.c,%.o,$(sort $(wildcard src/*.c))))
 
-# chain.c hashes with OpenSSL
-SHLIB_LINK += -lcrypto
+# chain.c hashes with OpenSSL, error_body.c reads JSON with jansson
+SHLIB_LINK += -lcrypto -ljansson
 
 # A second library, which the worker loads when it has a request to make: what
 # needs libcurl. No session is to load that before its first charge.

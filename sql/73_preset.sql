@@ -16,6 +16,7 @@ CREATE TABLE tokenbill.provider_preset (
 	currency text NOT NULL,
 	description text NOT NULL,
 	docs text,
+	vendor text COLLATE "C",
 	PRIMARY KEY (preset, builtin),
 	CHECK (source IN ('asked', 'derived', 'ledger', 'manual'))
 );
@@ -27,6 +28,7 @@ COMMENT ON COLUMN tokenbill.provider_preset.base_url IS 'Where it is, unless the
 COMMENT ON COLUMN tokenbill.provider_preset.currency IS 'Currency or unit of amounts that come without one';
 COMMENT ON COLUMN tokenbill.provider_preset.description IS 'What it is';
 COMMENT ON COLUMN tokenbill.provider_preset.docs IS 'Where the vendor describes it';
+COMMENT ON COLUMN tokenbill.provider_preset.vendor IS 'Whose error rules its answers go by; null: those for everybody';
 SELECT pg_catalog.pg_extension_config_dump('tokenbill.provider_preset', 'WHERE NOT builtin');
 
 /* amount * scale + addend * addend_scale - subtrahend * scale, times sign, plus plus */
@@ -225,7 +227,7 @@ $function$;
 COMMENT ON FUNCTION tokenbill.check_path(text, text, boolean) IS 'Internal: returns the JSON path (null stays null), or raises that it is none, or no predicate (22023)';
 
 CREATE FUNCTION tokenbill.add_preset(preset text, base_url text DEFAULT NULL, currency text DEFAULT 'USD', source text DEFAULT 'asked',
-	description text DEFAULT '', docs text DEFAULT NULL)
+	description text DEFAULT '', docs text DEFAULT NULL, vendor text DEFAULT NULL)
 RETURNS tokenbill.provider_preset
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -251,8 +253,12 @@ BEGIN
 	IF add_preset.docs IS NOT NULL THEN
 		PERFORM tokenbill.check_text('docs', add_preset.docs, 1000);
 	END IF;
-	INSERT INTO tokenbill.provider_preset AS p (preset, source, base_url, currency, description, docs)
-	VALUES (add_preset.preset, add_preset.source, rtrim(add_preset.base_url, '/'), add_preset.currency, coalesce(add_preset.description, ''), add_preset.docs)
+	IF add_preset.vendor IS NOT NULL THEN
+		PERFORM tokenbill.check_error_rule('vendor', add_preset.vendor);
+	END IF;
+	INSERT INTO tokenbill.provider_preset AS p (preset, source, base_url, currency, description, docs, vendor)
+	VALUES (add_preset.preset, add_preset.source, rtrim(add_preset.base_url, '/'), add_preset.currency, coalesce(add_preset.description, ''), add_preset.docs,
+		add_preset.vendor)
 	ON CONFLICT (preset, builtin) DO NOTHING
 	RETURNING p.* INTO made;
 	IF NOT FOUND THEN
@@ -262,7 +268,7 @@ BEGIN
 	RETURN made;
 END
 $function$;
-COMMENT ON FUNCTION tokenbill.add_preset(text, text, text, text, text, text) IS
+COMMENT ON FUNCTION tokenbill.add_preset(text, text, text, text, text, text, text) IS
 'Adds a kind of upstream account of one''s own and returns its row; its requests follow with add_preset_request(). One of a built-in name goes before that. Errors: PT409 exists, 22xxx';
 
 CREATE FUNCTION tokenbill.add_preset_request(preset text, path text, amount text, rows text DEFAULT '$', currency text DEFAULT NULL, subtrahend text DEFAULT NULL,
@@ -402,7 +408,7 @@ COMMENT ON FUNCTION tokenbill.drop_preset(text) IS 'Drops a preset of one''s own
  */
 CREATE VIEW tokenbill.provider_presets WITH (security_barrier) AS
 SELECT p.preset, p.source, p.base_url, p.currency, r.needs_secret,
-	CASE p.source WHEN 'ledger' THEN '{services}' ELSE n.parameters END AS parameters, r.requests, p.builtin, p.description, p.docs
+	CASE p.source WHEN 'ledger' THEN '{services}' ELSE n.parameters END AS parameters, r.requests, p.builtin, p.description, p.docs, p.vendor
 FROM tokenbill.provider_preset p
 CROSS JOIN LATERAL (
 	SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(q.*) OPERATOR(pg_catalog.-) '{preset,builtin}'::pg_catalog.text[]
@@ -434,3 +440,4 @@ COMMENT ON COLUMN tokenbill.provider_presets.requests IS 'Its requests, in their
 COMMENT ON COLUMN tokenbill.provider_presets.builtin IS 'Came with the extension';
 COMMENT ON COLUMN tokenbill.provider_presets.description IS 'What it is';
 COMMENT ON COLUMN tokenbill.provider_presets.docs IS 'Where the vendor describes it';
+COMMENT ON COLUMN tokenbill.provider_presets.vendor IS 'Whose error rules its answers go by; null: those for everybody';

@@ -155,5 +155,10 @@ SELECT FROM tokenbill.add_preset_request('anthropic_costs', '/v1/organizations/c
 	require => 'exists($.data[0]) && exists($.has_more)', failure => 'exists($.error)', failure_text => '$.error.message',
 	more => '$.has_more == true', next => '$.next_page');
 
+UPDATE tokenbill.provider_preset p SET vendor = v.vendor
+FROM (VALUES ('deepseek', 'deepseek'), ('openrouter', 'openrouter'), ('openrouter_key', 'openrouter'), ('moonshot_cn', 'moonshot'),
+	('moonshot_ai', 'moonshot'), ('siliconflow_cn', 'siliconflow'), ('siliconflow_com', 'siliconflow'), ('zhipu', 'zhipu'),
+	('aliyun', 'aliyun'), ('openai_costs', 'openai'), ('anthropic_costs', 'anthropic')) v (preset, vendor)
+WHERE p.preset OPERATOR(pg_catalog.=) v.preset;
 UPDATE tokenbill.provider_preset SET builtin = true;
 UPDATE tokenbill.preset_request SET builtin = true;

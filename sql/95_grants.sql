@@ -67,6 +67,14 @@ GRANT SELECT ON tokenbill.balances, tokenbill.statement, tokenbill.holds, tokenb
 GRANT EXECUTE ON FUNCTION tokenbill.retry_after(jsonb, integer) TO tokenbill_app, tokenbill_admin;
 GRANT EXECUTE ON FUNCTION tokenbill.refused_address(inet) TO tokenbill_admin;
 
+/* what an answer that failed means; administrators say what others mean */
+GRANT EXECUTE ON FUNCTION tokenbill.classify_error(text, integer, text, jsonb) TO tokenbill_app, tokenbill_billing, tokenbill_reader, tokenbill_admin;
+GRANT EXECUTE ON FUNCTION
+	tokenbill.add_error_rule(text, text, text, text, jsonb, jsonb, boolean, interval, text, integer, text),
+	tokenbill.drop_error_rule(text)
+TO tokenbill_admin;
+GRANT SELECT ON tokenbill.error_rules TO tokenbill_reader;
+
 /* counting what a text has touches nothing */
 GRANT EXECUTE ON FUNCTION
 	tokenbill.count_characters(text),
@@ -115,7 +123,7 @@ GRANT EXECUTE ON FUNCTION
 	tokenbill.set_provider(text, interval, numeric, boolean, text, interval, boolean, text, text, jsonb, numeric, timestamptz, integer),
 	tokenbill.drop_provider(text), tokenbill.drop_provider_balance(text, text),
 	tokenbill.check_provider_now(text),
-	tokenbill.add_preset(text, text, text, text, text, text),
+	tokenbill.add_preset(text, text, text, text, text, text, text),
 	tokenbill.add_preset_request(text, text, text, text, text, text, numeric, integer, text, text, text, text, text, jsonb, jsonb, text, text, text, text, text, text, numeric, numeric, jsonb, integer, text),
 	tokenbill.drop_preset(text),
 	tokenbill.expire_provider_history(text, integer),

@@ -198,7 +198,7 @@ is_form(const char *at, const char *end)
 static json_t *
 read_form(char *at, char *end)
 {
-	json_t	   *object = json_object();
+	json_t	   *object = json_pack("{}");
 	int			fields = 0;
 
 	while (object != NULL && at < end && fields++ < MAX_FIELDS)

@@ -5,6 +5,10 @@
  * error_body.c, error_match.c and error_wait.c need nothing of PostgreSQL: they
  * can be tried at random outside of a server.  What they allocate is freed before
  * they return to it.
+ *
+ * The server has a function json_object(), and in a process of its the linker
+ * takes that for jansson's: never call it, json_pack("{}") is the same.  Jansson's
+ * own calls are bound within its library.
  */
 #ifndef TOKENBILL_ERROR_BODY_H
 #define TOKENBILL_ERROR_BODY_H
@@ -13,8 +17,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* A longer body is no error message: nothing of it is looked at */
-#define TB_ERROR_BODY ((size_t) 1024 * 1024)
+#include "error_match.h"
 
 /* So many characters and values are compared for one answer, and then no more */
 #define TB_ERROR_EFFORT 4000000L

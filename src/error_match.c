@@ -8,6 +8,9 @@
  */
 #include "error_match.h"
 
+#include "error_body.h"
+#include "error_wait.h"
+
 #include <string.h>
 
 /* Digits and sign of the longest integer */

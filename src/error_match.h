@@ -1,12 +1,17 @@
 /*
  * error_match.h
  *	  Which rule an answer that failed goes by, and what it says of itself.
+ *
+ * For those who include PostgreSQL's headers, which declare a json_object() of
+ * their own: error_body.h, with jansson's, is not for them.
  */
 #ifndef TOKENBILL_ERROR_MATCH_H
 #define TOKENBILL_ERROR_MATCH_H
 
-#include "error_body.h"
 #include "retry_after.h"
+
+/* A longer body is no error message: nothing of it is looked at */
+#define TB_ERROR_BODY ((size_t) 1024 * 1024)
 
 /* What is taken of a code or message, in bytes of UTF-8 */
 #define TB_ERROR_CODE 256
@@ -60,9 +65,5 @@ typedef struct ErrorMatch
 
 extern void tb_match_error(const ErrorRule *rules, int nrules, const ErrorReply *reply,
 						   ErrorMatch *match);
-
-/* error_wait.c */
-extern bool tb_error_wait(ErrorBody *body, const char *wait, const ErrorReply *reply,
-						  int64_t *wait_ms);
 
 #endif							/* TOKENBILL_ERROR_MATCH_H */

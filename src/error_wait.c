@@ -12,7 +12,7 @@
  *	  its message: "try again in 6m0s" (OpenAI, Groq), "retry after 26 seconds"
  *		(Azure)
  */
-#include "error_match.h"
+#include "error_wait.h"
 
 #include <string.h>
 

@@ -3,13 +3,14 @@
  *	  What SQL asks about HTTP: how long a server wants us to wait, and whether an
  *	  address may be connected to.
  */
+#include "http_sql.h"
+
 #include "http_engine.h"
 
 #include <netinet/in.h>
 
 #include "clock.h"
 #include "refusal.h"
-#include "retry_after.h"
 
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -33,11 +34,12 @@ numeric_text(Numeric number)
 }
 
 /*
- * The members of a JSON object as headers.  Values that are neither strings nor
- * numbers are none.
+ * tb_read_headers
+ *		The members of a JSON object as headers.  Values that are neither strings
+ *		nor numbers are none.
  */
-static RetryHeader *
-headers_of(Jsonb *object, size_t *count)
+RetryHeader *
+tb_read_headers(Jsonb *object, size_t *count)
 {
 	RetryHeader *headers = palloc(sizeof(RetryHeader) * (JB_ROOT_COUNT(object) + 1));
 	JsonbIterator *iterator = JsonbIteratorInit(&object->root);
@@ -67,6 +69,17 @@ headers_of(Jsonb *object, size_t *count)
 }
 
 /*
+ * tb_now_ms
+ *		The time tokenbill goes by, in milliseconds since 1970.
+ */
+int64
+tb_now_ms(void)
+{
+	return tb_now() / 1000 +
+		(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000;
+}
+
+/*
  * retry_after(headers jsonb, status integer) -> interval
  */
 Datum
@@ -74,7 +87,6 @@ tokenbill_retry_after(PG_FUNCTION_ARGS)
 {
 	Jsonb	   *object = PG_GETARG_JSONB_P(0);
 	int			status = PG_GETARG_INT32(1);
-	int64		now_ms;
 	int64_t		wait_ms;
 	bool		capped;
 	size_t		count;
@@ -86,10 +98,8 @@ tokenbill_retry_after(PG_FUNCTION_ARGS)
 							tb_json("argument:s", "headers"),
 							"Give an object of names and values.",
 							"headers is not a JSON object"));
-	headers = headers_of(object, &count);
-	now_ms = tb_now() / 1000 +
-		(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000;
-	if (!tb_retry_after(headers, count, status, now_ms, &wait_ms, &capped))
+	headers = tb_read_headers(object, &count);
+	if (!tb_retry_after(headers, count, status, tb_now_ms(), &wait_ms, &capped))
 		PG_RETURN_NULL();
 	if (capped)
 		ereport(NOTICE,

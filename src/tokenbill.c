@@ -9,6 +9,7 @@
 #include "tokenbill.h"
 
 #include "burn_order.h"
+#include "classify.h"
 #include "clock.h"
 #include "counter.h"
 #include "http.h"
@@ -32,6 +33,7 @@ void
 _PG_init(void)
 {
 	tb_burn_order_init();
+	tb_classify_init();
 	tb_clock_init();
 	tb_counter_init();
 	tb_key_init();

@@ -20,6 +20,7 @@
  */
 #include "error_match.h"
 
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
