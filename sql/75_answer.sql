@@ -244,37 +244,19 @@ $function$;
 COMMENT ON FUNCTION tokenbill.read_answer(tokenbill.preset_request, text, jsonb) IS
 'Internal: the amounts of an answer by currency, whether it says that there is no limit, what fetches its next page; or why it tells nothing';
 
-/* What a vendor calls the refusal of an account that has to be paid for first. */
-CREATE FUNCTION tokenbill.billing_refusal(document jsonb) RETURNS text
+/*
+ * An answer of another status than 200, in words.  Where the status alone would be
+ * a reason to repeat it and there is a better one not to, the code is that.
+ */
+CREATE FUNCTION tokenbill.http_problem(status integer, retryable boolean, code text, message text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $function$
 BEGIN
-	RETURN (
-		SELECT v.word #>> '{}'
-		FROM (VALUES ('$.error.code'::jsonpath), ('$.error.details.error_code'), ('$.error.type'), ('$.code'), ('$.error_code')) p (path)
-		CROSS JOIN LATERAL jsonb_path_query(billing_refusal.document, p.path, '{}', true) v (word)
-		WHERE v.word #>> '{}' ~ '^(insufficient_quota|credit_balance_exhausted|exceeded_current_quota_error|1113|enforced_spend_limit_reached|[a-z]+_(spend|usage)_limit_exceeded|billing_hard_limit_reached)$'
-		LIMIT 1);
+	RETURN concat('HTTP ', http_problem.status,
+		' ' || CASE WHEN NOT http_problem.retryable AND (http_problem.status IN (408, 429) OR http_problem.status >= 500) THEN http_problem.code END,
+		': ' || http_problem.message);
 END
 $function$;
-COMMENT ON FUNCTION tokenbill.billing_refusal(jsonb) IS 'Internal: the code by which an answer says that no money is left or a limit on spending is reached; null: it does not';
-
-CREATE FUNCTION tokenbill.http_problem(status integer, document jsonb) RETURNS text
-LANGUAGE plpgsql IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $function$
-DECLARE
-	billing text := tokenbill.billing_refusal(http_problem.document);
-	said text;
-BEGIN
-	SELECT tokenbill.short_text(v.word #>> '{}') INTO said
-	FROM (VALUES (1, '$.error.message'::jsonpath), (2, '$.message'), (3, '$.error'), (4, '$.detail'), (5, '$.msg'), (6, '$.Message'),
-		(7, '$.errors[0].message'), (8, '$.ResponseMetadata.Error.Message')) p (place, path)
-	CROSS JOIN LATERAL jsonb_path_query(http_problem.document, p.path, '{}', true) v (word)
-	WHERE jsonb_typeof(v.word) = 'string' AND v.word #>> '{}' <> ''
-	ORDER BY p.place LIMIT 1;
-	RETURN concat('HTTP ', http_problem.status, ' ' || billing, ': ' || said);
-END
-$function$;
-COMMENT ON FUNCTION tokenbill.http_problem(integer, jsonb) IS 'Internal: an answer of another status than 200, in words';
+COMMENT ON FUNCTION tokenbill.http_problem(integer, boolean, text, text) IS
+'Internal: an answer of another status than 200, in words: what classify() says of it';

@@ -30,6 +30,8 @@ CREATE TABLE tokenbill.provider_check (
 	minute_calls integer NOT NULL DEFAULT 0,
 	status integer,
 	error text,
+	error_class text,
+	advice text,
 	answered_at timestamptz,
 	checks bigint NOT NULL DEFAULT 0,
 	failed_checks bigint NOT NULL DEFAULT 0,
@@ -57,6 +59,8 @@ COMMENT ON COLUMN tokenbill.provider_check.minute IS 'The minute in which it was
 COMMENT ON COLUMN tokenbill.provider_check.minute_calls IS 'How often it was asked in that minute';
 COMMENT ON COLUMN tokenbill.provider_check.status IS 'HTTP status of the last answer; null: there was none';
 COMMENT ON COLUMN tokenbill.provider_check.error IS 'Why the last request told nothing; null: it did';
+COMMENT ON COLUMN tokenbill.provider_check.error_class IS 'What kind of error that was; null: it was no answer that failed';
+COMMENT ON COLUMN tokenbill.provider_check.advice IS 'What it means, and what helps';
 COMMENT ON COLUMN tokenbill.provider_check.answered_at IS 'When the last answer came';
 COMMENT ON COLUMN tokenbill.provider_check.checks IS 'How many checks have ended';
 COMMENT ON COLUMN tokenbill.provider_check.failed_checks IS 'How many of them told nothing';
@@ -374,7 +378,7 @@ BEGIN
 			BEGIN
 				PERFORM tokenbill.report_check(watched, NULL, NULL, 'it cannot be asked: ' || tokenbill.short_text(wrong.message));
 				PERFORM tokenbill.end_check(watched, true);
-				UPDATE tokenbill.provider_check c SET error = 'it cannot be asked: ' || tokenbill.short_text(wrong.message), status = NULL
+				UPDATE tokenbill.provider_check c SET error = 'it cannot be asked: ' || tokenbill.short_text(wrong.message), error_class = NULL, advice = NULL, status = NULL
 				WHERE c.provider = state.provider;
 			EXCEPTION WHEN OTHERS THEN
 				/* not even that can be written down of it: the others are not to wait for that */
@@ -458,6 +462,9 @@ DECLARE
 	delay interval;
 	bucket integer;
 	clash text;
+	code text;
+	said text;
+	wait interval;
 BEGIN
 	SELECT p.* INTO watched FROM tokenbill.provider p WHERE p.provider = record_check.target FOR NO KEY UPDATE;
 	IF NOT FOUND THEN
@@ -472,13 +479,17 @@ BEGIN
 	/* what does it say? */
 	state.status := record_check.status;
 	state.answered_at := now;
+	state.error_class := NULL;
+	state.advice := NULL;
 	BEGIN
 		kind := tokenbill.find_preset(watched.preset);
 		SELECT r.* INTO STRICT request FROM tokenbill.preset_request r
 		WHERE r.preset = kind.preset AND r.builtin = kind.builtin AND r.step = state.step;
 		IF record_check.status IS NULL THEN
 			problem := coalesce(tokenbill.short_text(record_check.error), 'there was no answer');
-			again := record_check.error_kind IN ('resolve', 'connect', 'closed', 'timeout', 'protocol');
+			IF record_check.error_kind IN ('resolve', 'connect', 'closed', 'timeout', 'protocol') THEN
+				SELECT c.class, c.advice, c.retryable INTO state.error_class, state.advice, again FROM tokenbill.classify(kind.vendor, 0, NULL, NULL) c;
+			END IF;
 			good := CASE WHEN record_check.error_kind NOT IN ('secret', 'library', 'address', 'encoding', 'closed') THEN false END;
 		ELSE
 			SELECT a.document, a.problem INTO document, problem FROM tokenbill.parse_answer(record_check.body) a;
@@ -488,17 +499,24 @@ BEGIN
 					SELECT a.amounts, a.unlimited, a.page, a.problem INTO amounts, unlimited, page, problem
 					FROM tokenbill.read_answer(request, watched.currency, document) a;
 				END IF;
-			ELSE
-				problem := CASE WHEN record_check.status BETWEEN 300 AND 399 THEN format('HTTP %s: redirects are not followed', record_check.status)
-					ELSE tokenbill.http_problem(record_check.status, document) END;
-				again := (record_check.status IN (408, 429) OR record_check.status >= 500) AND tokenbill.billing_refusal(document) IS NULL;
-				good := NOT again;
+			END IF;
+			IF record_check.status NOT BETWEEN 200 AND 299 OR (good AND problem IS NOT NULL) THEN
+				SELECT c.class, c.advice, c.retryable, c.retry_after, c.code, c.message
+				INTO state.error_class, state.advice, again, wait, code, said
+				FROM tokenbill.classify(kind.vendor, record_check.status, record_check.body, record_check.headers) c;
+				/* who refuses is there */
+				good := state.error_class NOT IN ('transient', 'rate_limit');
+				problem := CASE WHEN record_check.status BETWEEN 200 AND 299 THEN problem
+					WHEN record_check.status BETWEEN 300 AND 399 THEN format('HTTP %s: redirects are not followed', record_check.status)
+					ELSE tokenbill.http_problem(record_check.status, again, code, said) END;
 			END IF;
 		END IF;
 	EXCEPTION WHEN OTHERS THEN
 		GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
 		PERFORM tokenbill.record_worker_error('check', watched.provider, SQLSTATE, SQLERRM, detail);
 		problem := 'the answer cannot be read: ' || coalesce(tokenbill.short_text(SQLERRM), SQLSTATE);
+		state.error_class := NULL;
+		state.advice := NULL;
 		again := false;
 		good := NULL;
 	END;
@@ -509,7 +527,7 @@ BEGIN
 		bucket := 1 + (SELECT count(*) FROM unnest(tokenbill.latency_bounds()) b (ms) WHERE b.ms < record_check.duration_ms);
 		state.latency[bucket] := state.latency[bucket] + 1;
 		state.latency_ms := state.latency_ms + record_check.duration_ms;
-		free_at := now + tokenbill.retry_after(record_check.headers, record_check.status);
+		free_at := now + coalesce(tokenbill.retry_after(record_check.headers, record_check.status), wait);
 	END IF;
 	state.blocked_until := CASE WHEN free_at > now THEN free_at END;
 	state.blocked_reason := CASE WHEN free_at > now THEN coalesce(problem, format('HTTP %s', record_check.status)) END;
@@ -549,7 +567,7 @@ BEGIN
 	/* and what follows */
 	state.error := problem;
 	UPDATE tokenbill.provider_check c
-	SET status = state.status, error = state.error, answered_at = now, latency = state.latency, latency_ms = state.latency_ms,
+	SET status = state.status, error = state.error, error_class = state.error_class, advice = state.advice, answered_at = now, latency = state.latency, latency_ms = state.latency_ms,
 		blocked_until = state.blocked_until, blocked_reason = state.blocked_reason, progress = state.progress, updated_at = now
 	WHERE c.provider = state.provider;
 	delay := CASE WHEN again THEN tokenbill.retry_delay(state.attempt + 1) END;
@@ -658,7 +676,8 @@ COMMENT ON FUNCTION tokenbill.check_provider_now(text) IS
 
 CREATE VIEW tokenbill.provider_checks WITH (security_barrier) AS
 SELECT c.provider, GREATEST(c.next_at, c.blocked_until) AS next_at, c.lease IS NOT NULL AS under_way, c.attempt, c.step,
-	c.blocked_until, c.blocked_reason, c.status, c.error, c.answered_at, c.checks, c.failed_checks, c.calls, c.retries
+	c.blocked_until, c.blocked_reason, c.status, c.error, c.answered_at, c.checks, c.failed_checks, c.calls, c.retries,
+	c.error_class, c.advice
 FROM tokenbill.provider_check c
 WHERE tokenbill.visible('');
 COMMENT ON VIEW tokenbill.provider_checks IS 'How the checks of each provider that is asked go, and when the next is; none for a tenant';
@@ -676,3 +695,5 @@ COMMENT ON COLUMN tokenbill.provider_checks.checks IS 'How many checks have ende
 COMMENT ON COLUMN tokenbill.provider_checks.failed_checks IS 'How many of them told nothing';
 COMMENT ON COLUMN tokenbill.provider_checks.calls IS 'How many requests were made';
 COMMENT ON COLUMN tokenbill.provider_checks.retries IS 'How many of them were tried again';
+COMMENT ON COLUMN tokenbill.provider_checks.error_class IS 'What kind of error that was, as classify_error() says; null: it was no answer that failed';
+COMMENT ON COLUMN tokenbill.provider_checks.advice IS 'What it means, and what helps';

@@ -256,6 +256,8 @@ tb_open_error_body(ErrorBody *body, const char *bytes, size_t length)
 	body->root = NULL;
 	body->is_text = false;
 	body->effort = TB_ERROR_EFFORT;
+	body->path = NULL;
+	body->path_length = 0;
 	if (length == 0 || length > TB_ERROR_BODY)
 		return;
 	at = copy = malloc(length);
@@ -448,6 +450,8 @@ tb_visit_error_body(ErrorBody *body, const char *paths, ErrorVisit visit, void *
 	{
 		size_t		length = strcspn(paths, ",");
 
+		body->path = paths;
+		body->path_length = length;
 		if (body->is_text)
 		{
 			if (length == 1 && *paths == '$' && visit(body, body->root, state))

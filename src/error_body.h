@@ -27,6 +27,8 @@ typedef struct ErrorBody
 	json_t	   *root;			/* NULL: there is nothing in it */
 	bool		is_text;		/* it was no JSON: root is a string */
 	long		effort;			/* how much may still be compared */
+	const char *path;			/* the path that is being walked */
+	size_t		path_length;
 } ErrorBody;
 
 /* What a path leads to; true ends the search */

@@ -21,18 +21,18 @@ static const char code_paths[] =
 "error.decline_code,decline_code,details.*.issue,error.details.error_code,error.code,"
 "*_response.sub_code,*_response.code,last_payment_error.decline_code,last_payment_error.code,"
 "code,Code,error_code,error.type,errors.0.code,ResponseMetadata.Error.Code,error.status,"
-"base_resp.status_code,base_resp.StatusCode,name,error,type";
+"base_resp.status_code,base_resp.StatusCode,0.error.status,name,error,type";
 
 /* And messages */
 static const char message_paths[] =
 "error.message,details.*.description,message,error_description,error,detail,msg,Message,"
 "errors.0.message,ResponseMetadata.Error.Message,*_response.sub_msg,*_response.msg,"
-"last_payment_error.message,error.msg,base_resp.status_msg,title,detail.message,$";
+"last_payment_error.message,error.msg,base_resp.status_msg,0.error.message,title,$";
 
-/* The last steps of places that hold sentences and no codes */
+/* The last steps of places that hold sentences, or may; where else is a code */
 static const char *const sentences[] = {
 	"message", "Message", "msg", "sub_msg", "status_msg", "detail", "title", "description",
-	"error_description", "$"
+	"error_description", "*", "$"
 };
 
 /* ---- values as text */
@@ -133,12 +133,30 @@ fits(ErrorBody *body, const ErrorCondition *condition, RetryText text)
 	return found || !wanted;
 }
 
-/* What a condition is looked for with, and the value that it found */
+/* What a condition is looked for with, and what it found, if that may be a code */
 typedef struct Found
 {
 	const ErrorCondition *condition;
-	json_t	   *value;
+	json_t	   *code;
 } Found;
+
+/* Whether the path that is being walked ends where there are sentences */
+static bool
+leads_to_sentence(const ErrorBody *body)
+{
+	const char *end = body->path + body->path_length;
+	const char *last = end;
+
+	while (last > body->path && last[-1] != '.')
+		last--;
+	for (size_t i = 0; i < sizeof(sentences) / sizeof(sentences[0]); i++)
+	{
+		if (strlen(sentences[i]) == (size_t) (end - last) &&
+			memcmp(sentences[i], last, end - last) == 0)
+			return true;
+	}
+	return false;
+}
 
 static bool
 visit_condition(ErrorBody *body, json_t *value, void *state)
@@ -148,7 +166,8 @@ visit_condition(ErrorBody *body, json_t *value, void *state)
 
 	if (!fits(body, found->condition, text_of(value, digits)))
 		return false;
-	found->value = value;
+	if (!leads_to_sentence(body))
+		found->code = value;
 	return body->effort >= 0;
 }
 
@@ -205,14 +224,11 @@ has_status(const char *list, int status)
 	return false;
 }
 
-/*
- * Whether a rule is about an answer; value is what one of its conditions found,
- * if it is none of those that look for a sentence.
- */
+/* Whether a rule is about an answer, and by which code, if it is by one */
 static bool
-applies(ErrorBody *body, const ErrorRule *rule, const ErrorReply *reply, json_t **value)
+applies(ErrorBody *body, const ErrorRule *rule, const ErrorReply *reply, json_t **code)
 {
-	*value = NULL;
+	*code = NULL;
 	if (rule->vendor != NULL &&
 		(reply->vendor == NULL || strcmp(rule->vendor, reply->vendor) != 0))
 		return false;
@@ -225,18 +241,12 @@ applies(ErrorBody *body, const ErrorRule *rule, const ErrorReply *reply, json_t 
 	}
 	for (int i = 0; i < rule->nbody; i++)
 	{
-		const char *place = rule->body[i].place;
-		const char *last = strrchr(place, '.');
 		Found		found = {&rule->body[i], NULL};
-		bool		is_sentence = false;
 
-		if (!tb_visit_error_body(body, place, visit_condition, &found))
+		if (!tb_visit_error_body(body, rule->body[i].place, visit_condition, &found))
 			return false;
-		last = last == NULL ? place : last + 1;
-		for (size_t w = 0; w < sizeof(sentences) / sizeof(sentences[0]); w++)
-			is_sentence = is_sentence || strcmp(sentences[w], last) == 0;
-		if (!is_sentence && *value == NULL)
-			*value = found.value;
+		if (*code == NULL)
+			*code = found.code;
 	}
 	return true;
 }
@@ -281,7 +291,7 @@ void
 tb_match_error(const ErrorRule *rules, int nrules, const ErrorReply *reply, ErrorMatch *match)
 {
 	ErrorBody	body;
-	json_t	   *value = NULL;
+	json_t	   *code = NULL;
 	const char *wait = NULL;
 
 	match->rule = -1;
@@ -291,7 +301,7 @@ tb_match_error(const ErrorRule *rules, int nrules, const ErrorReply *reply, Erro
 	tb_open_error_body(&body, reply->body, reply->length);
 	for (int i = 0; i < nrules && match->rule < 0; i++)
 	{
-		if (applies(&body, &rules[i], reply, &value))
+		if (applies(&body, &rules[i], reply, &code))
 			match->rule = i;
 	}
 	if (match->rule >= 0)
@@ -300,8 +310,8 @@ tb_match_error(const ErrorRule *rules, int nrules, const ErrorReply *reply, Erro
 	/* what is only told has effort of its own: it must not be silent for a rule's sake */
 	body.effort = TB_ERROR_EFFORT;
 	if (!tb_visit_error_body(&body, code_paths, visit_code, match) &&
-		match->rule >= 0 && value != NULL)
-		visit_code(&body, value, match);
+		match->rule >= 0 && code != NULL)
+		visit_code(&body, code, match);
 	tb_visit_error_body(&body, message_paths, visit_message, match);
 	match->waits = tb_error_wait(&body, wait, reply, &match->wait_ms);
 	tb_close_error_body(&body);

@@ -7,7 +7,7 @@ SELECT plan(1840);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('a'), tokenbill.recharge('a', 1000, 'B-1'), tokenbill.set_price('llm', 'input_tokens', 1, 1000000), tokenbill.set_price('llm', 'tokens', 1, 1000000),
 	tokenbill.set_price('llm', 'seconds', 1), tokenbill.charge_amount('a', 5, 'c'), tokenbill.hold('a', 5, 'h'), tokenbill.create_account('rich'),
-	tokenbill.add_provider('prov', 'manual'), tokenbill.add_preset('mine'), tokenbill.add_preset('spare'), tokenbill.add_preset_request('mine', '/balance', '$.balance', headers => '{}'), tokenbill.add_provider('asked', 'mine', 'https://example.com'), tokenbill.add_alert_webhook('hook', 'https://example.org/'), tokenbill.set_secret('good', 'sk'), tokenbill.set_spend_limit('a', 1e9, 'day', name => 'good'), tokenbill.hold('a', 1, 'done'), tokenbill.capture('a', 'done', usage => '{"tokens": 1}', service => 'llm'), tokenbill.charge('a', 'llm', '{"tokens": 1}', 'done 2') \g /dev/null
+	tokenbill.add_provider('prov', 'manual'), tokenbill.add_preset('mine'), tokenbill.add_preset('spare'), tokenbill.add_preset_request('mine', '/balance', '$.balance', headers => '{}'), tokenbill.add_provider('asked', 'mine', 'https://example.com'), tokenbill.add_alert_webhook('hook', 'https://example.org/'), tokenbill.add_error_rule('own', 'auth', status => '418'), tokenbill.set_secret('good', 'sk'), tokenbill.set_spend_limit('a', 1e9, 'day', name => 'good'), tokenbill.hold('a', 1, 'done'), tokenbill.capture('a', 'done', usage => '{"tokens": 1}', service => 'llm'), tokenbill.charge('a', 'llm', '{"tokens": 1}', 'done 2') \g /dev/null
 SELECT tokenbill.record_provider_balance('prov', 1) \g /dev/null
 
 -- Calls that would go through, argument by argument: what kind of value it takes.
@@ -91,6 +91,9 @@ INSERT INTO argument VALUES
 	('expire_alerts', 'max', 'count', '1'), ('add_alert_webhook', 'name', 'text', '''new'''), ('add_alert_webhook', 'url', 'url', '''https://example.org/'''), ('add_alert_webhook', 'secret', 'text?', '''s'''), ('add_alert_webhook', 'kinds', 'kinds?', '''{provider_low}'''),
 	('set_alert_webhook', 'name', 'text', '''hook'''), ('set_alert_webhook', 'url', 'url?', '''https://example.org/'''), ('set_alert_webhook', 'secret', 'text?', '''s'''), ('set_alert_webhook', 'kinds', 'kinds?', '''{provider_low}'''),
 	('drop_alert_webhook', 'name', 'text', '''hook'''),
+	('add_error_rule', 'rule', 'rule', '''new_rule'''), ('add_error_rule', 'class', 'word', '''billing'''), ('add_error_rule', 'vendor', 'rule?', '''mine'''), ('add_error_rule', 'status', 'word?', '''429,5xx'''), ('add_error_rule', 'body', 'conditions', '''{"error.code, code": ["a*", "!b"]}'''),
+	('add_error_rule', 'headers', 'conditions', '''{"x-a": "b"}'''), ('add_error_rule', 'retry_after', 'day?', '''1 min'''), ('add_error_rule', 'wait', 'place?', '''error.wait'''), ('add_error_rule', 'priority', 'rank', '40'), ('add_error_rule', 'advice', 'text?', '''Look.'''), ('drop_error_rule', 'rule', 'text', '''own'''),
+	('add_preset', 'vendor', 'rule?', '''mine'''),
 	('set_breaker', 'kind', 'word', '''provider'''), ('set_breaker', 'name', 'text', '''prov'''), ('set_breaker', 'max_failures', 'count?', '3'), ('set_breaker', 'max_failing', 'share?', '0.3'), ('set_breaker', 'window_calls', 'count?', '15'),
 	('set_breaker', 'min_calls', 'count?', '7'), ('set_breaker', 'open_for', 'ttl?', '''1 min'''), ('set_breaker', 'probe_for', 'ttl?', '''1 min'''), ('set_breaker', 'slow_ms', 'count?', '800'), ('set_breaker', 'slow_calls', 'count?', '50'),
 	('record_provider_balance', 'provider', 'text', '''prov'''), ('record_provider_balance', 'balance', 'signed?', '1'), ('record_provider_balance', 'currency', 'text?', '''USD'''),
@@ -101,6 +104,7 @@ SELECT is_empty($$SELECT proname, a FROM (SELECT proname, unnest(proargnames[1:p
 		AND (proname, a) NOT IN (('visible', 'account'), ('limit_state', 'account'), ('limit_state', 'name'), ('charge_batch', 'requests'), ('hold', 'usage'), ('capture', 'usage'), ('recharge', 'gateway'),
 			('create_account', 'credit_limit'), ('create_account', 'sandbox'), ('set_account_policy', 'tokens_only'), ('set_price', 'tiers'), ('set_cost', 'tiers'), ('import_prices', 'models'), ('set_meter_function', 'covers'), ('set_meter_function', 'forgets'),
 			('retry_after', 'headers'), ('retry_after', 'status'), ('refused_address', 'address'),
+			('classify_error', 'provider'), ('classify_error', 'status'), ('classify_error', 'body'), ('classify_error', 'headers'), ('add_error_rule', 'retryable'),
 			('unit_price_above', 'unit_price'), ('unit_price_above', 'tiers'), ('unit_price_above', 'above'),
 			('add_provider', 'base_url'), ('add_provider', 'secret'), ('add_provider', 'secret_name'), ('add_provider', 'params'), ('add_provider', 'opening_balance'), ('add_provider', 'opening_at'), ('add_provider', 'calls_per_minute'),
 			('set_provider', 'params'), ('set_provider', 'opening_balance'), ('set_provider', 'opening_at'), ('add_preset', 'description'), ('add_preset_request', 'body'), ('set_provider', 'enabled'), ('record_provider_balance', 'error'), ('set_alert_rule', 'enabled'), ('set_alert_rule', 'notify'), ('set_alert_webhook', 'enabled'),
@@ -115,6 +119,12 @@ INSERT INTO bad VALUES
 	('key', '''''', '22023', 'empty'), ('key', 'repeat(''x'', 10240)', '22023', 'of 10 KB'), ('key', 'repeat(''x'', 256)', '22023', 'of 256 bytes'), ('key', 'E''a\nb''', '22023', 'with a line feed'),
 	('key', 'E''\x01''', '22023', 'with a control character'), ('key', '''tokenbill:x''', '22023', 'that is reserved'),
 	('word', '''''', '22023', 'empty'), ('word', '''nonsense''', '22023', 'unknown'), ('word', '''REFUSE''', '22023', 'in capitals'), ('word', 'repeat(''x'', 10240)', '22023', 'of 10 KB'),
+	('rule', '''''', '22023', 'empty'), ('rule', '''A''', '22023', 'in capitals'), ('rule', '''a b''', '22023', 'with a blank'), ('rule', 'repeat(''x'', 65)', '22023', 'of 65 bytes'), ('rule', '''1a''', '22023', 'that begins with a digit'),
+	('conditions', '''[]''', '22023', 'an array'), ('conditions', '''"a"''', '22023', 'a text'), ('conditions', '''{"": "a"}''', '22023', 'of no place'), ('conditions', '''{"a.": 1}''', '22023', 'with a number'), ('conditions', '''{"a": []}''', '22023', 'without patterns'), ('conditions', '''{"a": [null]}''', '22023', 'with a null'),
+	('conditions', '''{"a": ""}''', '22023', 'with an empty pattern'), ('conditions', '''{"a": {"b": "c"}}''', '22023', 'with an object'), ('conditions', '(''{"a": "'' || repeat(''x'', 9000) || ''"}'')::jsonb', '22023', 'of 9 KB'),
+	('conditions', '(SELECT jsonb_object_agg(''a'' || i, ''b'') FROM generate_series(1, 17) i)', '22023', 'of seventeen places'),
+	('day', '''-1 s''', '22023', 'negative'), ('day', '''25 hours''', '22023', 'of more than a day'), ('place', '''''', '22023', 'empty'), ('place', '''a..b''', '22023', 'with an empty step'), ('place', 'repeat(''a.'', 12) || ''a''', '22023', 'of thirteen steps'), ('place', '''a,,b''', '22023', 'with an empty path'),
+	('rank', '-1', '22023', 'negative'), ('rank', '1001', '22023', 'above a thousand'),
 	('part', '-0.1', '22023', 'negative'), ('part', '11', '22023', 'eleven times'), ('part', '''NaN''', '22023', 'NaN'), ('span', '''-1 min''', '22023', 'negative'), ('span', '''1000 years''', '22023', 'of a thousand years'),
 	('url', '''ftp://example.org/''', '22023', 'not of HTTP'), ('url', '''''', '22023', 'empty'), ('url', 'repeat(''https://example.org/'', 1000)', '22023', 'of 20 KB'), ('url', 'E''https://example.org/\n''', '22023', 'with a line feed'), ('url', '''https://u:p@example.org/''', '22023', 'with a password'),
 	('kinds', '''{}''', '22023', 'empty'), ('kinds', '''{nonsense}''', '22023', 'unknown'), ('kinds', '''{provider_low,NULL}''', '2200[2-4]|22023', 'with a null'), ('kinds', '''{{provider_low}}''', '22023', 'of two dimensions'),

@@ -120,7 +120,7 @@ SELECT is(tokenbill.check_provider_now('poe'), tokenbill.clock(), 'check_provide
 SELECT is(pg_temp.pick(c, 'next_at', 'under_way'), jsonb_build_object('next_at', tokenbill.clock(), 'under_way', false), 'it is due') FROM tokenbill.provider_checks c WHERE provider = 'poe';
 
 -- One's own
-SELECT is(to_jsonb(p), '{"preset": "mine", "source": "asked", "base_url": "https://h/api", "currency": "POINTS", "builtin": false, "description": "", "docs": null}', 'add_preset') FROM tokenbill.add_preset('mine', 'https://h/api/', 'POINTS') p;
+SELECT is(to_jsonb(p), '{"preset": "mine", "source": "asked", "base_url": "https://h/api", "currency": "POINTS", "builtin": false, "description": "", "docs": null, "vendor": null}', 'add_preset') FROM tokenbill.add_preset('mine', 'https://h/api/', 'POINTS') p;
 SELECT is(step, 1, 'add_preset_request') FROM tokenbill.add_preset_request('mine', '/a', '$.a');
 SELECT is(step, 2, 'a second') FROM tokenbill.add_preset_request('mine', '/b', '$.b', contributes => 'subtract');
 SELECT is(step, 9, 'in a place of its own') FROM tokenbill.add_preset_request('mine', '/c', '$.c', contributes => 'subtract', step => 9);

@@ -38,7 +38,7 @@ INSERT INTO may VALUES
 	('expire_credits', false, false, false, true), ('set_burn_order', false, false, false, true),
 	('make_ledger_month', false, false, false, true), ('make_ledger_months', false, false, false, true), ('seal_ledger_month', false, false, false, true), ('drop_ledger_month', false, false, false, true),
 	('add_provider', false, false, false, true), ('set_provider', false, false, false, true), ('drop_provider', false, false, false, true), ('drop_provider_balance', false, false, false, true), ('check_provider_now', false, false, false, true), ('add_preset', false, false, false, true), ('add_preset_request', false, false, false, true), ('drop_preset', false, false, false, true), ('record_provider_balance', false, true, false, true), ('expire_provider_history', false, false, false, true),
-	('retry_after', true, false, false, true), ('refused_address', false, false, false, true), ('set_secret', false, false, false, true), ('drop_secret', false, false, false, true),
+	('retry_after', true, false, false, true), ('classify_error', true, true, true, true), ('add_error_rule', false, false, false, true), ('drop_error_rule', false, false, false, true), ('refused_address', false, false, false, true), ('set_secret', false, false, false, true), ('drop_secret', false, false, false, true),
 	('rotate_key', false, false, false, true), ('rotation_runs', false, false, false, true),
 	('map_tenant', false, false, false, true), ('unmap_tenant', false, false, false, true),
 	('normalize_usage', true, true, true, true), ('describe_usage', true, true, true, true),
@@ -63,7 +63,7 @@ INSERT INTO sees VALUES
 	('margin_daily', false, false, true, true), ('prices_below_cost', false, true, true, true), ('suspense', false, true, true, true),
 	('spend_limits', true, true, true, true), ('rate_limits', true, true, true, true), ('meter_functions', false, true, true, true),
 	('secrets', false, false, false, true), ('key_rotations', false, false, false, true), ('worker_errors', false, false, true, true), ('worker_status', false, false, true, true),
-	('breakers', false, false, true, true), ('alerts', false, false, true, true), ('alert_rules', false, false, true, true), ('low_balances', true, true, true, true), ('credential_expiries', false, false, true, true),
+	('breakers', false, false, true, true), ('error_rules', false, false, true, true), ('alerts', false, false, true, true), ('alert_rules', false, false, true, true), ('low_balances', true, true, true, true), ('credential_expiries', false, false, true, true),
 	('alert_webhooks', false, false, true, true), ('alert_deliveries', false, false, true, true);
 SELECT bag_eq($$SELECT relname::text, has_table_privilege('rt_app', oid, 'SELECT') AS app, has_table_privilege('rt_billing', oid, 'SELECT') AS billing,
 		has_table_privilege('rt_reader', oid, 'SELECT') AS reader, has_table_privilege('rt_admin', oid, 'SELECT') AS admin FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind IN ('v', 'm')$$, 'SELECT * FROM sees', 'each view is read by whom it is meant for');

@@ -39,6 +39,8 @@ $client->value($_) foreach (
 	"SELECT tokenbill.set_low_balance('ann', 5), tokenbill.set_credential_expiry('key', '2026-01-11 12:00:00+00'), tokenbill.set_alert_rule('account_low', severity => 'critical')",
 	"SELECT tokenbill.add_alert_webhook('ops', 'https://ops.example/', 'ops key')",
 	'SELECT tokenbill.evaluate_alerts()',
+	"SELECT tokenbill.add_error_rule('ours', 'billing', 'our_vendor', '418', '{\"why\": [\"teapot*\", \"!teapot full\"]}', retry_after => '3 s')",
+	"SELECT tokenbill.add_error_rule('openai_quota', 'unknown', status => '599')",
 	"SELECT tokenbill.add_preset('stability', 'https://own.example'), tokenbill.add_preset_request('stability', '/left', '\$.left', headers => '{}', failure => 'exists(\$.error)')",
 	"SELECT tokenbill.add_provider('asked', 'stability', check_every => '1 day')",
 	"SELECT tokenbill.map_tenant('tb_tenant', 'ann')",
@@ -75,7 +77,7 @@ $client->close;
 $server->sound('before the dump');
 
 # Everything there is, in an order of its own
-my @tables = qw(account ledger month_closing month_total hold credit burn_order price catalog_model recharge_order charge_refund issued_token tenant provider provider_balance provider_balance_history provider_check provider_preset preset_request breaker alert alert_rule alert_evaluation account_low_balance credential_expiry alert_webhook alert_delivery);
+my @tables = qw(account ledger month_closing month_total hold credit burn_order price catalog_model recharge_order charge_refund issued_token tenant provider provider_balance provider_balance_history provider_check provider_preset preset_request breaker error_rule alert alert_rule alert_evaluation account_low_balance credential_expiry alert_webhook alert_delivery);
 my $contents = join(" UNION ALL ", map { "SELECT '$_', x::text FROM tokenbill.$_ x" } @tables);
 $contents = "SELECT * FROM ($contents) c ORDER BY 1, 2";
 my $objects = <<'SQL';
