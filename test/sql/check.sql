@@ -125,6 +125,31 @@ END $do$;
 SELECT is(tried.again, trial.again, format('%s %s: %s', coalesce(status::text, error_kind), nullif(body, '{}'), CASE WHEN trial.again THEN 'again' ELSE 'not again' END)) FROM trial JOIN tried USING (place) ORDER BY place;
 SELECT is_empty($$SELECT place FROM tried WHERE again <> (said = 'USD unknown') OR said !~ '^USD unknown'$$, 'what is not tried again is reported, the other not yet; and nothing is zero');
 
+-- What an answer that failed means is what classify_error() says, by the rules of the preset's vendor
+SELECT pg_temp.clock('15:20:00'), tokenbill.add_preset('t_vendor', 'https://v.example.com', vendor => 'openrouter'), tokenbill.add_preset_request('t_vendor', '/left', '$.left', headers => '{}', failure => 'exists($.error)', failure_text => '$.error.message'),
+	tokenbill.add_error_rule('t_half', 'transient', 'openrouter', '418') \g /dev/null
+CREATE TEMP TABLE meant (place int, status int, error_kind text, headers jsonb, body text, attempt int, class text, error text, blocked interval, failures int);
+INSERT INTO meant VALUES (1, 402, NULL, '{}', '{"error": {"message": "in_flight_budget_exhausted"}}', 1, 'billing', 'HTTP 402: in_flight_budget_exhausted', '5 s', 0), (2, 402, NULL, '{}', '{"error": {"code": 402}}', 0, 'billing', 'HTTP 402', NULL, 0),
+	(3, 418, NULL, '{}', '{}', 1, 'transient', 'HTTP 418', NULL, 1), (4, 503, NULL, '{"x-should-retry": "false"}', '{"error": {"code": "maintenance"}}', 0, 'transient', 'HTTP 503 maintenance', NULL, 1), (5, 429, NULL, '{}', '{"message": "try again in 8s"}', 1, 'rate_limit', 'HTTP 429: try again in 8s', '8 s', 1),
+	(6, 200, NULL, '{}', '{"error": {"code": 502, "message": "Bad"}}', 1, 'transient', 'the answer says that it failed: Bad', NULL, 1), (7, 200, NULL, '{}', '{"error": {"message": "Odd"}}', 0, 'unknown', 'the answer says that it failed: Odd', NULL, 0), (8, 200, NULL, '{}', '{"left": 5}', 0, NULL, NULL, NULL, 0),
+	(9, 403, NULL, '{"retry-after": "60"}', '{}', 0, 'permission', 'HTTP 403', '60 s', 0), (10, NULL, 'timeout', '{}', '', 1, 'transient', 'timeout failed', NULL, 1), (11, NULL, 'tls', '{}', '', 0, NULL, 'tls failed', NULL, 1);
+CREATE TEMP TABLE became (place int, said text, advice text);
+DO $do$
+DECLARE
+	m meant;
+BEGIN
+	FOR m IN SELECT * FROM meant ORDER BY place LOOP
+		PERFORM pg_temp.clock('15:20:00');
+		PERFORM tokenbill.add_provider('vendor', 't_vendor');
+		PERFORM pg_temp.clock('15:20:10');
+		PERFORM pg_temp.asked('vendor', m.status, m.body, m.headers, m.error_kind);
+		INSERT INTO became SELECT m.place, concat_ws(' ', c.attempt, c.error_class, c.error, c.blocked_until - tokenbill.clock(), b.failures), c.advice FROM tokenbill.provider_checks c JOIN tokenbill.breaker b ON b.name = c.provider WHERE c.provider = 'vendor';
+		PERFORM tokenbill.drop_provider('vendor');
+	END LOOP;
+END $do$;
+SELECT is(said, concat_ws(' ', m.attempt, m.class, m.error, m.blocked, m.failures), concat_ws(' ', m.status, m.error_kind, m.body)) FROM meant m JOIN became USING (place) ORDER BY place;
+SELECT is_empty($$SELECT place FROM became JOIN meant USING (place) WHERE (advice IS NULL) <> (class IS NULL)$$, 'with a sentence');
+
 -- What asks to be left alone is
 SELECT pg_temp.clock('16:40:00'), pg_temp.asked('one', 429, '{}', '{"retry-after": "30"}') \g /dev/null
 SELECT is(tokenbill.next_check_due(), '2026-03-05 16:40:30+00', 'not before it says');
