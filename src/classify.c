@@ -186,9 +186,14 @@ load_rules(FunctionCallInfo fcinfo)
 
 	AcceptInvalidationMessages();
 	/* what an old snapshot shows is not kept for others */
-	if (likely(rules_valid && !IsolationUsesXactSnapshot()))
+	if (likely(rules_valid && rules_context != NULL && !IsolationUsesXactSnapshot()))
 		return;
 
+	/* whatever fails from here on, there are none */
+	if (rules_context != NULL)
+		MemoryContextDelete(rules_context);
+	rules_context = NULL;
+	nrules = 0;
 	tb_enter(fcinfo, &session);
 	rule_table = get_relname_relid("error_rule", get_namespace_oid("tokenbill", false));
 	rules_valid = !IsolationUsesXactSnapshot();
@@ -204,8 +209,6 @@ load_rules(FunctionCallInfo fcinfo)
 	MemoryContextSwitchTo(old);
 	tb_leave(&session);
 
-	if (rules_context != NULL)
-		MemoryContextDelete(rules_context);
 	MemoryContextSetParent(context, CacheMemoryContext);
 	rules_context = context;
 	rules = new_rules;

@@ -2,10 +2,12 @@
  * error_body.c
  *	  The body of an answer that failed, whatever it is, and what lies where in it.
  *
- * JSON is read by jansson, which ends at 2048 levels.  What only one strange byte
- * would keep it from reading is mended first: bytes that are not UTF-8, escapes
- * of half a surrogate or of NUL, raw control characters, and numbers that fit
- * nowhere, for an error is known by its words.  Money is never taken from here.
+ * JSON is read by jansson, unless it is nested deeper than any error is: the
+ * parser calls itself for each level, on the stack of a server's session.  What
+ * only one strange byte would keep it from reading is mended first: bytes that
+ * are not UTF-8, escapes of half a surrogate or of NUL, raw control characters,
+ * and numbers that fit nowhere, for an error is known by its words.  Money is
+ * never taken from here.
  * A form, as OAuth's oldest servers send it, is an object of strings; anything
  * else is one string.
  */
@@ -21,6 +23,9 @@
 /* A form has no more fields, a path no more steps */
 #define MAX_FIELDS 64
 #define MAX_STEPS 12
+
+/* Nor is an error nested as deep as this */
+#define MAX_DEPTH 500
 
 /* Longer numbers, and those with an exponent, are mended: 18 digits fit anywhere */
 #define MAX_DIGITS 18
@@ -118,7 +123,10 @@ mend_number(char *at, char *end)
 	bool		exponent = false;
 
 	while (at < end && (is_digit(*at) || (*at != '\0' && strchr(".eE+-", *at) != NULL)))
-		exponent = *at == 'e' || *at == 'E' || exponent, at++;
+	{
+		exponent = exponent || *at == 'e' || *at == 'E';
+		at++;
+	}
 	if (exponent || at - first > MAX_DIGITS)
 	{
 		memset(first, ' ', at - first);
@@ -127,11 +135,16 @@ mend_number(char *at, char *end)
 	return at;
 }
 
-/* Make of bytes what a parser need not refuse for one of them */
-static void
+/*
+ * Make of bytes what a parser need not refuse for one of them; how many brackets
+ * are open at once, if they are JSON
+ */
+static int
 mend(char *at, char *end)
 {
 	bool		in_string = false;
+	int			depth = 0;
+	int			deepest = 0;
 
 	while (at < end)
 	{
@@ -151,9 +164,14 @@ mend(char *at, char *end)
 				in_string = !in_string;
 			else if ((unsigned char) *at < ' ')
 				*at = ' ';
+			else if (!in_string && (*at == '{' || *at == '['))
+				deepest = ++depth > deepest ? depth : deepest;
+			else if (!in_string && (*at == '}' || *at == ']'))
+				depth--;
 			at++;
 		}
 	}
+	return deepest;
 }
 
 /* ---- what is no JSON */
@@ -252,6 +270,7 @@ tb_open_error_body(ErrorBody *body, const char *bytes, size_t length)
 	char	   *copy;
 	char	   *at;
 	char	   *end;
+	int			depth;
 
 	body->root = NULL;
 	body->is_text = false;
@@ -268,12 +287,12 @@ tb_open_error_body(ErrorBody *body, const char *bytes, size_t length)
 	/* a byte order mark is none of RFC 8259, but some servers send one */
 	if (length >= 3 && memcmp(at, "\xef\xbb\xbf", 3) == 0)
 		at += 3;
-	mend(at, end);
+	depth = mend(at, end);
 	while (at < end && *at == ' ')
 		at++;
 	while (end > at && end[-1] == ' ')
 		end--;
-	if (at < end)
+	if (at < end && depth <= MAX_DEPTH)
 		body->root = json_loadb(at, end - at, JSON_DECODE_ANY | JSON_DISABLE_EOF_CHECK, NULL);
 	if (json_is_string(body->root))
 		body->is_text = true;

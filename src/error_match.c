@@ -274,8 +274,8 @@ visit_message(ErrorBody *body, json_t *value, void *state)
 
 	if (!json_is_string(value))
 		return false;
-	/* a page is for somebody with a browser */
-	if (body->is_text && *json_string_value(value) == '<')
+	/* a page is for somebody with a browser, and what is not even JSON for nobody */
+	if (body->is_text && strchr("<{[", *json_string_value(value)) != NULL)
 		return false;
 	match->message_length = keep(text_of(value, NULL), match->message, TB_ERROR_MESSAGE);
 	return match->message_length > 0;

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(124);
+SELECT plan(127);
 SET LOCAL tokenbill.clock = '2026-03-05 12:00:00+00';
 CREATE FUNCTION pg_temp.say(provider text, status int, body text, headers jsonb DEFAULT NULL) RETURNS text LANGUAGE sql AS $$
 	SELECT concat_ws(' ', c.class, CASE WHEN c.retryable THEN 'again' END, c.retry_after, c.rule) FROM tokenbill.classify_error(say.provider, say.status, say.body, say.headers) c
@@ -99,7 +99,9 @@ SELECT tokenbill.drop_provider('openai') \g /dev/null
 SELECT is(pg_temp.say('openai', 429, body), said, what) FROM (VALUES
 	(repeat('[', 100000), 'rate_limit again status_too_many', 'a hundred thousand deep'),
 	(repeat('{"a":', 100000) || '1' || repeat('}', 100000), 'rate_limit again status_too_many', 'objects, too'),
-	('{"error": {"code": "insufficient_quota"}, "a": ' || repeat('[', 2000) || repeat(']', 2000) || '}', 'billing openai_quota', 'two thousand are read'),
+	('{"error": {"code": "insufficient_quota"}, "a": ' || repeat('[', 499) || repeat(']', 499) || '}', 'billing openai_quota', 'five hundred are read'),
+	('{"error": {"code": "insufficient_quota"}, "a": ' || repeat('[', 500) || repeat(']', 500) || '}', 'rate_limit again status_too_many', 'one more is not'),
+	('{"error": {"code": "insufficient_quota"}, "a": "' || repeat('[', 501) || '"}', 'billing openai_quota', 'in a text they are not counted'),
 	('{"error": {"code": "insufficient_quota", "a": "' || repeat('x', 500000) || '"}}', 'billing openai_quota', 'half a megabyte is'),
 	('{"error": {"code": "insufficient_quota", "a": "' || repeat('x', 2000000) || '"}}', 'rate_limit again status_too_many', 'two are not'),
 	('{"error": {"code": "insufficient_quota", "n": 1e400, "m": ' || repeat('9', 1000) || '}}', 'billing openai_quota', 'numbers that fit nowhere'),
@@ -123,7 +125,7 @@ SELECT is((SELECT string_agg(DISTINCT c.class, ' ') FROM generate_series(1, 2000
 SELECT is(c.message, said, 'of: ' || left(body, 40)) FROM (VALUES
 	('{"error": {"message": "Incorrect API key provided: sk-proj-abcdefghij0123456789. Look at it."}}', 'Incorrect API key provided: ***. Look at it.'),
 	('{"message": "Bearer abc123 is over"}', 'Bearer *** is over'), ('{"message": "card 4111 1111 1111 1111"}', 'card ***'), (E'{"message": "two\\nlines\\u0000"}', E'two lines\ufffd'), ('key-1a2b', 'key-***'),
-	('<html><title>500</title>', NULL), ('{"message": ""}', NULL)) t(body, said), LATERAL tokenbill.classify_error('acme', 400, body) c;
+	('<html><title>500</title>', NULL), ('{"cut": "off', NULL), ('{"message": ""}', NULL)) t(body, said), LATERAL tokenbill.classify_error('acme', 400, body) c;
 SELECT is(c.code, '***', 'nor as a code') FROM tokenbill.classify_error('acme', 400, '{"code": "abcdefghij0123456789abcd"}') c;
 SELECT is(length(c.message), 250, 'and no more than a line') FROM tokenbill.classify_error('acme', 400, to_jsonb(repeat('words ', 1000))::text) c;
 
