@@ -161,6 +161,8 @@ take_meter(const JsonbValue *key, const JsonbValue *value, Usage *result)
 						  "usage contains what looks like a payment card number");
 	if (!tb_is_meter_name(name, len))
 		return tb_refusal(ERRCODE_INVALID_PARAMETER_VALUE,
+						  tb_is_plain_name(name, len) ?
+						  tb_json("argument:s field:s", "usage", pnstrdup(name, len)) :
 						  tb_json("argument:s", "usage"),
 						  "Meters are named with lower-case letters, digits and underscores, like input_tokens.",
 						  "usage has a name that is no meter's");

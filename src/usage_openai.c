@@ -39,6 +39,8 @@ static const UsageField chat_fields[] = {
 	{"prompt_cache_miss_tokens", SLOT_UNCACHED},
 	/* Anthropic's endpoint of this shape */
 	{"cached_tokens", SLOT_CACHED_TOTAL},
+	/* Mistral */
+	{"num_cached_tokens", SLOT_CACHED_TOTAL},
 	/* OpenRouter */
 	{"cost", FIELD_SKIP},
 	{"cost_details", FIELD_SKIP},

@@ -96,9 +96,12 @@ tb_exceeds(const Reading *reading, Slot part, int64 count, Slot whole,
 					  field, of ? of : "what is not told");
 }
 
-/* A name that may be repeated: it cannot be a text of its own. */
-static bool
-is_plain_name(const char *name, int len)
+/*
+ * tb_is_plain_name
+ *		A name that may be repeated: it cannot be a text of its own.
+ */
+bool
+tb_is_plain_name(const char *name, int len)
 {
 	if (len == 0 || len > TB_MAX_METER)
 		return false;
@@ -142,7 +145,7 @@ enter_member(const Reading *reading, Path *path, const char *name, int len)
 		appendStringInfoChar(&path->shown, '.');
 		appendStringInfoChar(&path->plain, '.');
 	}
-	if (!is_plain_name(name, len))
+	if (!tb_is_plain_name(name, len))
 	{
 		appendStringInfoChar(&path->shown, '?');
 		appendStringInfoChar(&path->plain, '?');
@@ -294,10 +297,10 @@ static bool
 counts_something(const char *name)
 {
 	static const char *const words[] = {
-		"tokens", "token_count", "requests", "request_count", "seconds",
-		"minutes", "hours", "characters", "character_count", "chars", "words",
-		"images", "image_count", "pages", "pixels", "searches", "queries",
-		"calls", "sessions", "units", "used", "frames", "steps", "credits"
+		"tokens", "count", "requests", "seconds", "minutes", "hours",
+		"characters", "chars", "words", "images", "pages", "pixels",
+		"searches", "queries", "calls", "sessions", "units", "used", "frames",
+		"steps", "credits", "processed"
 	};
 	size_t		len = strlen(name);
 
@@ -347,7 +350,7 @@ take_stranger(Reading *reading, const Path *path, const char *name, int len,
 	Refusal    *refusal;
 
 	initStringInfo(&snake);
-	if (is_plain_name(name, len))
+	if (tb_is_plain_name(name, len))
 		append_snake(&snake, name, len);
 	if (!counts_something(snake.data) || !looks_like_number(value))
 		return tb_check_strings(value);
@@ -387,7 +390,7 @@ take_text(const Reading *reading, const Path *path, const JsonbValue *value,
 	len = value->val.string.len;
 	if (len == 0)
 		return NULL;
-	if (!is_plain_name(s, len))
+	if (!tb_is_plain_name(s, len))
 	{
 		/* us-east1 and the like */
 		Refusal    *refusal = tb_check_strings(value);

@@ -116,6 +116,7 @@ extern void tb_start_reading(Reading *reading, const UsageFormat *format,
 							 Usage *result, const char *within);
 extern Refusal *tb_read_usage(JsonbContainer *object, Reading *reading);
 extern Refusal *tb_check_strings(const JsonbValue *value);
+extern bool tb_is_plain_name(const char *name, int len);
 extern Refusal *tb_bad_field(const Reading *reading, int sqlstate,
 							 const char *field, const char *hint,
 							 const char *problem);

@@ -193,6 +193,27 @@ usage_of(JsonbContainer *body, JsonbValue **usage)
 }
 
 /*
+ * Whether this is of a batch, whose calls have prices of their own: a line of the output
+ * of OpenAI's and Anthropic's (custom_id), of the Gemini API's (key) or of Vertex AI's
+ * (request and processed_time), or OpenAI's batch itself, which adds its lines' usage up.
+ */
+static bool
+is_of_batch(JsonbContainer *body)
+{
+	JsonbContainer *response = object_member(body, "response");
+	JsonbValue *key = member(body, "key");
+
+	if (string_member_is(body, "object", "batch"))
+		return true;
+	if (member(body, "custom_id") != NULL)
+		return response != NULL || object_member(body, "result") != NULL;
+	if (response == NULL || object_member(response, "usageMetadata") == NULL)
+		return false;
+	return (key != NULL && key->type == jbvString) ||
+		(member(body, "request") != NULL && member(body, "processed_time") != NULL);
+}
+
+/*
  * tb_unwrap
  *		Find the usage object in what was passed: that itself, or a response, an
  *		event with a response, or a line of a batch's output.
@@ -225,6 +246,7 @@ tb_unwrap(Jsonb *usage, const UsageFormat *format, Shape *shape)
 		refusal = usage_of(body, &inner);
 		if (refusal != NULL)
 			return refusal;
+		in_batch = in_batch || is_of_batch(body);
 		if (inner != NULL)
 		{
 			if ((refusal = take_tier(body, shape)) != NULL)
@@ -246,8 +268,10 @@ tb_unwrap(Jsonb *usage, const UsageFormat *format, Shape *shape)
 							  "Pass the usage of the last message_delta; the output of message_start has only begun.",
 							  "usage is that of a message that has only begun");
 
-		/* response, response.body, result.message */
+		/* response, response.body, result.message; x_groq ends Groq's streams */
 		if ((wrapped = object_member(body, "response")) != NULL)
+			body = wrapped;
+		else if ((wrapped = object_member(body, "x_groq")) != NULL)
 			body = wrapped;
 		else if (i > 0 && (wrapped = object_member(body, "body")) != NULL)
 		{

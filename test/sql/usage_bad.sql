@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(247);
+SELECT plan(251);
 
 -- A rich object of each format; each is read
 CREATE TEMP TABLE rich (format text, u jsonb);
@@ -92,7 +92,13 @@ SELECT pg_temp.refused(format('SELECT tokenbill.normalize_usage(%s)', u), '22023
 	('''{"promptTokenCount": 1, "totalTokenCount": 1}'', ''meters''', '{"argument": "usage"}', 'names that are no meters'''), ('''{"prompt_tokens": 1}'', ''gpt''', '{"argument": "format"}', 'no format'), ('''{"prompt_tokens": 1}'', ''''', '{"argument": "format"}', 'an empty format')) v(u, detail, what);
 SELECT pg_temp.refused($$SELECT tokenbill.normalize_usage('{"prompt_tokens": 1}', NULL)$$, '22004', '{"argument": "format"}', 'null for a format');
 
+SELECT pg_temp.refused(format('SELECT tokenbill.normalize_usage(%L)', u), '22023', detail, what) FROM (VALUES
+	('{"inputTokens": 30, "outputTokens": 628}', '{"argument": "usage", "field": "inputTokens"}'::jsonb, 'an unknown shape names the member'), ('{"a b": 1}', '{"argument": "usage"}', 'unless that may be anything')) v(u, detail, what);
+SELECT is(e.detail, '{"argument": "usage"}', 'which is not repeated') FROM pg_temp.error_of($$SELECT tokenbill.normalize_usage('{"a b": 1}')$$) e;
+
 -- What nobody knows: counted if its name says so, kept if not
+SELECT is(unpriced, '{"search_count": 3, "toolCallCount": 2, "pages_processed": 4, "x.textCount": 5}', 'unknown: counts by other words')
+FROM tokenbill.describe_usage('{"prompt_tokens": 10, "completion_tokens": 5, "search_count": 3, "toolCallCount": 2, "pages_processed": 4, "x": {"textCount": 5}, "account": 7, "discount": 8}');
 SELECT is(unpriced, expected, 'unknown: ' || what) FROM (VALUES
 	('{"citation_tokens": 4, "num_search_queries": 2, "num_sources_used": 3}', '{"citation_tokens": 4, "num_search_queries": 2, "num_sources_used": 3}'::jsonb, 'counts'), ('{"queue_time": 0.05, "cost": 1, "version": 7, "max_tokens_reached": true, "search_context_size": "low"}', NULL, 'no counts'),
 	('{"x": {"y": [{"audio_seconds": 1.5}, {"audio_seconds": 2}]}}', '{"x.y[0].audio_seconds": 1.5, "x.y[1].audio_seconds": 2}', 'counts in arrays'), ('{"citation_tokens": 0, "x": {"pages": 0}}', NULL, 'zeros'), ('{"citation_tokens": null}', NULL, 'nulls')) v(more, expected, what),

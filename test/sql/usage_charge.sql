@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(54);
+SELECT plan(66);
 \i :srcdir/sql/usage.psql
 SELECT tokenbill.recharge('u', 1000, 'o') \g /dev/null
 SELECT tokenbill.set_price('m', 'output_tokens', 4, 1000000, service_tier => 'flex'), tokenbill.set_price('m', 'output_tokens', 3, 1000000, service_tier => 'batch') \g /dev/null
@@ -33,6 +33,12 @@ CREATE TEMP TABLE response AS SELECT * FROM (VALUES
 	('the default tier', 'r2', '{"id": "x", "service_tier": "default", "usage": {"prompt_tokens": 10, "completion_tokens": 5}}', 10 * 2 + 5 * 8, '{"prompt_tokens": 10, "completion_tokens": 5}'),
 	('flex', 'r3', '{"id": "x", "service_tier": "flex", "usage": {"prompt_tokens": 10, "completion_tokens": 5}}', 10 * 2 + 5 * 4, '{"usage": {"prompt_tokens": 10, "completion_tokens": 5}, "service_tier": "flex"}'),
 	('a line of a batch', 'r4', '{"custom_id": "1", "response": {"body": {"usage": {"prompt_tokens": 10, "completion_tokens": 5}}}}', 10 * 2 + 5 * 3, '{"usage": {"prompt_tokens": 10, "completion_tokens": 5}, "service_tier": "batch"}'),
+	('a line of Anthropic''s batch that names no tier', 'r7', '{"custom_id": "1", "result": {"type": "succeeded", "message": {"type": "message", "usage": {"input_tokens": 10, "cache_read_input_tokens": 0, "output_tokens": 5}}}}', 10 * 2 + 5 * 3, '{"usage": {"input_tokens": 10, "cache_read_input_tokens": 0, "output_tokens": 5}, "service_tier": "batch"}'),
+	('a line of Gemini''s batch', 'r8', '{"key": "request-1", "response": {"candidates": [], "usageMetadata": {"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15}}}', 10 * 2 + 5 * 3, '{"usage": {"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15}, "service_tier": "batch"}'),
+	('a line of Vertex AI''s batch', 'r9', '{"status": "", "processed_time": "2026-03-01T12:00:00Z", "request": {"contents": []}, "response": {"usageMetadata": {"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15, "trafficType": "ON_DEMAND"}}}', 10 * 2 + 5 * 3, '{"usage": {"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15, "trafficType": "ON_DEMAND"}, "service_tier": "batch"}'),
+	('a batch as a whole', 'r10', '{"id": "batch_1", "object": "batch", "request_counts": {"total": 2, "completed": 2, "failed": 0}, "usage": {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}}', 10 * 2 + 5 * 3, '{"usage": {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}, "service_tier": "batch"}'),
+	('a log of a call that was in no batch', 'r11', '{"request": {"contents": []}, "response": {"usageMetadata": {"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15}}}', 10 * 2 + 5 * 8, '{"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15}'),
+	('the end of Groq''s stream', 'r12', '{"object": "chat.completion.chunk", "choices": [], "x_groq": {"id": "req_1", "usage": {"queue_time": 0.03, "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "total_time": 0.1}}}', 10 * 2 + 5 * 8, '{"queue_time": 0.03, "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "total_time": 0.1}'),
 	('meters, flex', 'r5', '{"usage": {"input_tokens": 10, "output_tokens": 5}, "service_tier": "flex"}', 10 * 2 + 5 * 4, '{"usage": {"input_tokens": 10, "output_tokens": 5}, "service_tier": "flex"}'),
 	('Gemini', 'r6', '{"candidates": [], "usageMetadata": {"promptTokenCount": 10, "totalTokenCount": 10}}', 10 * 2, '{"promptTokenCount": 10, "totalTokenCount": 10}')) v(what, k, u, cost, kept);
 SELECT is(-r.amount * 1000000, cost::numeric, 'a response: ' || what) FROM response, tokenbill.charge('u', 'm', u, k) r;

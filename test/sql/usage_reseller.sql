@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(38);
+SELECT plan(42);
 \i :srcdir/sql/usage.psql
 
 \set deepseek 'pg_temp.n(u, ''prompt_cache_miss_tokens'') * 2 + pg_temp.n(u, ''prompt_cache_hit_tokens'') * 0.2 + pg_temp.n(u, ''completion_tokens'') * 8 + pg_temp.n(u, ''completion_tokens_details'', ''reasoning_tokens'') * (9 - 8)'
@@ -22,6 +22,8 @@ SELECT pg_temp.means('OpenRouter, Responses', 'openai_responses', '{"input_token
 SELECT pg_temp.means('OpenRouter, a generation', 'openrouter_generation', '{"data": {"id": "gen-1", "model": "m", "usage": 0.0015, "total_cost": 0.0015, "cache_discount": 0.0001, "cancelled": false, "tokens_prompt": 900, "tokens_completion": 70, "latency": 1250, "num_media_prompt": null,
 	"native_tokens_prompt": 1000, "native_tokens_cached": 600, "native_tokens_completion": 80, "native_tokens_reasoning": 30, "native_tokens_completion_images": 0}}', '{"input_tokens": 400, "cache_read_tokens": 600, "output_tokens": 50, "reasoning_tokens": 30}',
 	'1000 * 2 + 600 * (0.2 - 2) + 80 * 8 + 30 * (9 - 8)', 1000);
+SELECT pg_temp.means('Mistral', 'openai_chat', '{"prompt_tokens": 50, "completion_tokens": 7, "total_tokens": 57, "num_cached_tokens": 30, "prompt_tokens_details": {"cached_tokens": 30}, "prompt_audio_seconds": {}}',
+	'{"input_tokens": 20, "cache_read_tokens": 30, "output_tokens": 7}', '50 * 2 + 30 * (0.2 - 2) + 7 * 8', 50);
 SELECT is(unpriced, NULL, 'money is no count') FROM tokenbill.describe_usage('{"prompt_tokens": 4, "completion_tokens": 2, "cost": 5, "cost_details": {"upstream_inference_cost": 7}}');
 
 SELECT pg_temp.refused(format('SELECT tokenbill.normalize_usage(%L)', u), '22023', detail || '{"argument": "usage"}', what) FROM (VALUES
