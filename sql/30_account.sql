@@ -98,6 +98,11 @@ BEGIN
 	IF create_account.sandbox IS NULL THEN
 		PERFORM tokenbill.refuse('22004', 'sandbox must not be null', '{"argument": "sandbox"}', 'Pass true or false.');
 	END IF;
+	/* or it would learn which names are taken */
+	IF NOT tokenbill.visible(create_account.account) THEN
+		PERFORM tokenbill.refuse('42501', 'a tenant has its account, and makes no others', '{"argument": "account"}',
+			'Use a login that is not mapped to an account.');
+	END IF;
 	INSERT INTO tokenbill.account AS a (account, currency, credit_limit, sandbox, metadata, updated_at, created_at)
 	VALUES (create_account.account, create_account.currency, create_account.credit_limit, create_account.sandbox,
 			coalesce(create_account.metadata, '{}'), tokenbill.clock(), tokenbill.clock())
@@ -111,7 +116,7 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION tokenbill.create_account(text, text, numeric, boolean, jsonb) IS
-'Creates an account and returns its row; credit_limit is how far below zero its balance may go. Errors: PT409 exists, 22xxx bad argument';
+'Creates an account and returns its row; credit_limit is how far below zero its balance may go. Errors: PT409 exists, 42501 a tenant asks, 22xxx bad argument';
 
 CREATE FUNCTION tokenbill.refuse_account(account text) RETURNS void
 LANGUAGE plpgsql

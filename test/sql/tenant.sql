@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(105);
+SELECT plan(108);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 CREATE ROLE tt_tenant LOGIN IN ROLE tokenbill_app, tokenbill_billing, tokenbill_reader;
 CREATE ROLE tt_ops LOGIN IN ROLE tokenbill_app, tokenbill_billing, tokenbill_reader;
@@ -145,6 +145,10 @@ SAVEPOINT before;
 SELECT tokenbill.map_tenant('tt_tenant', 'mine') \g /dev/null
 ROLLBACK TO before;
 SELECT is(pg_temp.rows_as($$SELECT count(*) FROM tokenbill.balances WHERE account IN ('mine', 'theirs')$$, 'tt_tenant'), '[{"count": 2}]', 'a mapping rolled back is none');
+SELECT tokenbill.map_tenant('tt_tenant', 'mine') \g /dev/null
+GRANT tokenbill_billing TO tt_tenant;
+SELECT pg_temp.refused(format('SELECT tokenbill.create_account(%L)', a), '42501', '{"argument": "account"}', 'a tenant makes no account, whether it is there or not: ' || a, 'tt_tenant') FROM unnest('{theirs,nobody}'::text[]) a;
+SELECT is((pg_temp.error_of($$SELECT tokenbill.create_account('mine')$$, 'tt_tenant')).sqlstate, 'PT409', 'its own is there');
 SELECT is_empty($$SELECT * FROM tokenbill.verify_ledger()$$, 'all of it is sound');
 
 SELECT * FROM finish();
