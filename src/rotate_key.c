@@ -12,9 +12,9 @@
  *	  until nothing is left but what cannot be unwrapped
  *
  * So it never waits for a secret's row while it has locked another one, and cannot
- * be part of a deadlock with those who store several.  What it has committed stays, whatever ends it; called again it
- * goes on with what is left.  How far it is, and was when it ended, is a row of
- * key_rotation, written in the same transactions.
+ * be part of a deadlock with those who store several.  What it has committed stays,
+ * whatever ends it; called again it goes on with what is left.  How far it is, and was
+ * when it ended, is a row of key_rotation, written in the same transactions.
  *
  * It is a procedure because only those may commit.  In a transaction block it may
  * not, and does all in that transaction, with all its locks until the end.

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(1840);
+SELECT plan(1930);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('a'), tokenbill.recharge('a', 1000, 'B-1'), tokenbill.set_price('llm', 'input_tokens', 1, 1000000), tokenbill.set_price('llm', 'tokens', 1, 1000000),
 	tokenbill.set_price('llm', 'seconds', 1), tokenbill.charge_amount('a', 5, 'c'), tokenbill.hold('a', 5, 'h'), tokenbill.create_account('rich'),
@@ -101,7 +101,7 @@ INSERT INTO argument VALUES
 SELECT is_empty($$SELECT proname, a FROM (SELECT proname, unnest(proargnames[1:pronargs]) AS a FROM pg_proc WHERE pronamespace = 'tokenbill'::regnamespace
 		AND has_function_privilege('tokenbill_admin', oid, 'EXECUTE') AND proname NOT LIKE 'count\_%') f
 	WHERE (proname, a) NOT IN (SELECT function, argument FROM argument)
-		AND (proname, a) NOT IN (('visible', 'account'), ('limit_state', 'account'), ('limit_state', 'name'), ('charge_batch', 'requests'), ('hold', 'usage'), ('capture', 'usage'), ('recharge', 'gateway'),
+		AND (proname, a) NOT IN (('visible', 'account'), ('limit_state', 'account'), ('limit_state', 'name'), ('rotation_runs', 'pid'), ('rotation_runs', 'statement_at'), ('charge_batch', 'requests'), ('hold', 'usage'), ('capture', 'usage'), ('recharge', 'gateway'),
 			('create_account', 'credit_limit'), ('create_account', 'sandbox'), ('set_account_policy', 'tokens_only'), ('set_price', 'tiers'), ('set_cost', 'tiers'), ('import_prices', 'models'), ('set_meter_function', 'covers'), ('set_meter_function', 'forgets'),
 			('retry_after', 'headers'), ('retry_after', 'status'), ('refused_address', 'address'),
 			('classify_error', 'provider'), ('classify_error', 'status'), ('classify_error', 'body'), ('classify_error', 'headers'), ('add_error_rule', 'retryable'),

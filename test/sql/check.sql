@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(173);
+SELECT plan(185);
 SET LOCAL tokenbill.clock = '2026-03-05 12:00:00+00';
 
 CREATE FUNCTION pg_temp.clock(at text) RETURNS void LANGUAGE sql AS $$ SELECT set_config('tokenbill.clock', (CASE WHEN at LIKE '%-%' THEN at ELSE '2026-03-05 ' || at END) || '+00', true) $$;

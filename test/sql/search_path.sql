@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(776);
+SELECT plan(801);
 -- the harness looks in pg_temp last; the victims are called with it first
 SET LOCAL search_path = pg_catalog, public, pg_temp;
 CREATE ROLE sp_admin LOGIN IN ROLE tokenbill_admin;
