@@ -6,17 +6,21 @@
 /*
  * How a secret gets from its row into a request, in the worker:
  *
+ *	  in none:						tb_hold_want()		the master key, sooner or later
  *	  in a transaction, with SPI:	tb_secret_load()	the row, still encrypted
- *	  in none:						tb_key_read()		the master key, which may take
- *														as long as its command does
- *									tb_secret_open()	for each secret at hand
- *									tb_key_wipe()
+ *	  in none:						tb_secret_open()	with tb_hold_key(), for each at hand
  *									... use ...
  *									tb_secret_wipe()
+ *									tb_hold_release()
+ *
+ * In this order: the keys that are there are then never older than the row, and
+ * whoever brings it under another key takes the old one away last.  A session has
+ * tb_key_read(), which waits, and tb_key_wipe() in place of tb_hold_want() and
+ * tb_hold_release().
  *
  * What is in plain text lies in memory that is locked where the kernel allows it
- * and kept out of core dumps.  It is wiped by the two functions, and on an error,
- * or if they are not called, when the memory context that was current at its
+ * and kept out of core dumps.  It is wiped by the functions named so, and on an
+ * error, or if they are not called, when the memory context that was current at its
  * making is reset.  Each function that can fail returns why, a Refusal in the
  * current memory context whose message holds nothing secret, or NULL.
  */
