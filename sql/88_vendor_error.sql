@@ -6,6 +6,9 @@
  * 190, what several vendors say alike at 300, what a standard says at 320, an
  * answer that fails with status 200 at 400, and statuses alone at 900.
  *
+ * What is not ASCII is written by number, for this file is read in the encoding of
+ * the database: balance insufficient, and in arrears, in Chinese.
+ *
  * Sources: the vendors' pages on errors and their SDKs' types; recorded answers
  * where those differ.  RFC 6749 5.2, RFC 6750 3.1 and RFC 8628 3.5 for OAuth,
  * RFC 9457 for problems, draft-ietf-httpapi-idempotency-key-header for keys,
@@ -253,7 +256,7 @@ CROSS JOIN LATERAL tokenbill.add_error_rule(r.rule, r.class, 'stripe', r.status,
 SELECT FROM (VALUES
 	('billing_code', 300, '4xx,5xx', '{"error.code,error.type,error.details.error_code,code,error_code": ["insufficient_quota", "credit_balance_exhausted", "exceeded_current_quota_error", "1113", "enforced_spend_limit_reached", "*_spend_limit_exceeded", "*_usage_limit_exceeded", "billing_hard_limit_reached", "billing_error", "billing_not_active", "insufficient_credits", "insufficient_balance", "insufficient_user_quota", "payment_required", "Arrearage"]}', 'billing', NULL::boolean,
 		'Our account there has nothing left, or has reached a limit on spending: add credit, or raise the limit. Waiting does not help.'),
-	('billing_words', 305, '4xx', '{"error.message,message,error,msg,Message,detail,$": ["*insufficient balance*", "*balance is insufficient*", "*insufficient credit*", "*credit balance is too low*", "*exceeded your current quota*", "*out of credits*", "*no credits remaining*", "*余额不足*", "*欠费*"]}', 'billing', NULL,
+	('billing_words', 305, '4xx', '{"error.message,message,error,msg,Message,detail,$": ["*insufficient balance*", "*balance is insufficient*", "*insufficient credit*", "*credit balance is too low*", "*exceeded your current quota*", "*out of credits*", "*no credits remaining*", "*\\u4f59\\u989d\\u4e0d\\u8db3*", "*\\u6b20\\u8d39*"]}', 'billing', NULL,
 		'Our account there has nothing left: add credit. Waiting does not help.'),
 	('card_error', 300, '4xx', '{"error.type,error.code": ["card_error", "card_declined"]}', 'declined', NULL,
 		'The card was declined: the customer has to pay in another way.'),

@@ -110,6 +110,37 @@ member_string(JsonbValue *value)
 	return utf8_text(value->val.string.val, value->val.string.len, &length);
 }
 
+/*
+ * A pattern, in which \u and four hexadecimal digits are the character of that
+ * number: the database may have no other way to say it.
+ */
+static char *
+read_pattern(JsonbValue *value)
+{
+	char	   *pattern = member_string(value);
+	char	   *to = pattern;
+
+	for (const char *from = pattern; *from != '\0';)
+	{
+		unsigned char digits[2];
+		uint64		n = 0;
+
+		if (from[0] == '\\' && from[1] == 'u' && strspn(from + 2, "0123456789abcdefABCDEF") >= 4)
+			n = hex_decode(from + 2, 4, (char *) digits);
+		if (n == 2 && is_valid_unicode_codepoint(digits[0] << 8 | digits[1]))
+		{
+			/* at most three bytes, in the place of six */
+			unicode_to_utf8(digits[0] << 8 | digits[1], (unsigned char *) to);
+			to += pg_utf_mblen((unsigned char *) to);
+			from += 6;
+		}
+		else
+			*to++ = *from++;
+	}
+	*to = '\0';
+	return pattern;
+}
+
 /* The conditions of an object: a place has a pattern, or an array of them */
 static ErrorCondition *
 read_conditions(Jsonb *object, int *n)
@@ -135,7 +166,7 @@ read_conditions(Jsonb *object, int *n)
 		{
 			if (condition->patterns == NULL)
 				condition->patterns = palloc0(sizeof(char *));
-			condition->patterns[condition->npatterns++] = member_string(&value);
+			condition->patterns[condition->npatterns++] = read_pattern(&value);
 		}
 	}
 	return conditions;

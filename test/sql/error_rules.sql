@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(127);
+SELECT plan(131);
 SET LOCAL tokenbill.clock = '2026-03-05 12:00:00+00';
 CREATE FUNCTION pg_temp.say(provider text, status int, body text, headers jsonb DEFAULT NULL) RETURNS text LANGUAGE sql AS $$
 	SELECT concat_ws(' ', c.class, CASE WHEN c.retryable THEN 'again' END, c.retry_after, c.rule) FROM tokenbill.classify_error(say.provider, say.status, say.body, say.headers) c
@@ -83,6 +83,7 @@ SELECT is(pg_temp.fits(conditions::jsonb, body), good, format('%s: %s', conditio
 	('{"a": ["!0", "!1"]}', '{"a": 1}', false), ('{"a": ["!ab", "a*"]}', '{"a": "ac"}', true), ('{"a": ["!ab", "a*"]}', '{"a": "ab"}', false), ('{"a": "x", "b": "y"}', '{"a": "x", "b": "y"}', true), ('{"a": "x", "b": "y"}', '{"a": "x"}', false),
 	('{"a.b": "x"}', '{"a": {"b": "x"}}', true), ('{"*.b": "x"}', '{"c": {"b": "y"}, "d": {"b": "x"}}', true), ('{"*_r.b": "x"}', '{"a_r": {"b": "x"}}', true), ('{"*_r.b": "x"}', '{"a": {"b": "x"}}', false), ('{"a.1": "x"}', '{"a": ["y", "x"]}', true),
 	('{"a.0": "x"}', '{"a": ["y", "x"]}', false), ('{"a.*": "x"}', '{"a": ["y", "x"]}', true), ('{"a.*.b": "x"}', '{"a": [1, {"b": "x"}]}', true), ('{"a,b": "x"}', '{"b": "x"}', true), ('{"a, b.c": "x"}', '{"b": {"c": "x"}}', true),
+	('{"a": "*\\u4f59\\u989D*"}', '{"a": "x\u4f59\u989dx"}', true), ('{"a": "*\\u4f59*"}', '{"a": "x余x"}', true), ('{"a": "\\u4f5"}', '{"a": "\\u4f5"}', true), ('{"a": "\\u4f59x"}', '{"a": "余"}', false),
 	('{"$": "*down*"}', 'the server is down today', true), ('{"$": "*down*"}', '{"a": "down"}', false), ('{"$": "down"}', '"down"', true), ('{"a": "x"}', '[{"a": "x"}]', false), ('{"*.a": "x"}', '[{"a": "x"}]', true)) t(conditions, body, good);
 
 -- Whose rules
