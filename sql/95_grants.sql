@@ -63,6 +63,10 @@ GRANT EXECUTE ON FUNCTION
 TO tokenbill_billing;
 GRANT SELECT ON tokenbill.balances, tokenbill.statement, tokenbill.holds, tokenbill.credits, tokenbill.recharge_orders, tokenbill.prices, tokenbill.catalog_fields TO tokenbill_billing;
 
+/* masking depends on nothing and shows nothing */
+GRANT EXECUTE ON FUNCTION tokenbill.mask_card(text), tokenbill.redact(text)
+	TO tokenbill_app, tokenbill_billing, tokenbill_reader, tokenbill_admin;
+
 /* what the headers of an answer say */
 GRANT EXECUTE ON FUNCTION tokenbill.retry_after(jsonb, integer) TO tokenbill_app, tokenbill_admin;
 GRANT EXECUTE ON FUNCTION tokenbill.refused_address(inet) TO tokenbill_admin;

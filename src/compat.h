@@ -89,4 +89,15 @@
 #define tb_json_lexer(document) makeJsonLexContext((document), true)
 #endif
 
+/* PostgreSQL 18 took an argument from what runs a plan. */
+#if PG_VERSION_NUM >= 180000
+#define TB_RUN_PARAMETERS \
+	QueryDesc *queryDesc, ScanDirection direction, uint64 count
+#define TB_RUN_ARGUMENTS queryDesc, direction, count
+#else
+#define TB_RUN_PARAMETERS \
+	QueryDesc *queryDesc, ScanDirection direction, uint64 count, bool execute_once
+#define TB_RUN_ARGUMENTS queryDesc, direction, count, execute_once
+#endif
+
 #endif							/* TOKENBILL_COMPAT_H */

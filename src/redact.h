@@ -4,6 +4,5 @@
 #include "tokenbill.h"
 
 extern void tb_redact_init(void);
-extern void tb_hide_statement(void);
 
 #endif							/* TOKENBILL_REDACT_H */

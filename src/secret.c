@@ -16,7 +16,7 @@
 #include "locked.h"
 #include "miscadmin.h"
 #include "query.h"
-#include "redact.h"
+#include "statement_text.h"
 #include "tenant.h"
 #include "utils/builtins.h"
 

@@ -103,7 +103,7 @@ SELECT is_empty($$SELECT proname, a FROM (SELECT proname, unnest(proargnames[1:p
 	WHERE (proname, a) NOT IN (SELECT function, argument FROM argument)
 		AND (proname, a) NOT IN (('visible', 'account'), ('limit_state', 'account'), ('limit_state', 'name'), ('rotation_runs', 'pid'), ('rotation_runs', 'statement_at'), ('charge_batch', 'requests'), ('hold', 'usage'), ('capture', 'usage'), ('recharge', 'gateway'),
 			('create_account', 'credit_limit'), ('create_account', 'sandbox'), ('set_account_policy', 'tokens_only'), ('set_price', 'tiers'), ('set_cost', 'tiers'), ('import_prices', 'models'), ('set_meter_function', 'covers'), ('set_meter_function', 'forgets'),
-			('retry_after', 'headers'), ('retry_after', 'status'), ('refused_address', 'address'),
+			('mask_card', 'message'), ('redact', 'message'), ('retry_after', 'headers'), ('retry_after', 'status'), ('refused_address', 'address'),
 			('classify_error', 'provider'), ('classify_error', 'status'), ('classify_error', 'body'), ('classify_error', 'headers'), ('add_error_rule', 'retryable'),
 			('unit_price_above', 'unit_price'), ('unit_price_above', 'tiers'), ('unit_price_above', 'above'),
 			('add_provider', 'base_url'), ('add_provider', 'secret'), ('add_provider', 'secret_name'), ('add_provider', 'params'), ('add_provider', 'opening_balance'), ('add_provider', 'opening_at'), ('add_provider', 'calls_per_minute'),

@@ -18,7 +18,7 @@ SELECT set_eq($$SELECT proname::text FROM pg_proc WHERE pronamespace = 'tokenbil
 		'normalize_usage', 'describe_usage',
 		'set_breaker', 'set_alert_rule', 'set_credential_expiry', 'set_low_balance', 'evaluate_alerts', 'expire_alerts', 'add_alert_webhook', 'set_alert_webhook', 'drop_alert_webhook',
 		'set_spend_limit', 'set_rate_limit', 'drop_limit', 'limit_state', 'worker_state',
-		'metrics_text', 'counters', 'latency_bounds', 'retry_after', 'refused_address', 'classify_error', 'add_error_rule', 'drop_error_rule',
+		'metrics_text', 'counters', 'latency_bounds', 'retry_after', 'refused_address', 'classify_error', 'add_error_rule', 'drop_error_rule', 'mask_card', 'redact',
 		'count_characters', 'count_graphemes', 'count_words', 'count_images', 'count_pixels', 'count_seconds', 'count_requests', 'count_sum', 'set_meter_function', 'visible', 'clock'], '\df: the functions there are');
 SELECT set_eq($$SELECT relname::text FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind = 'v'$$,
 	ARRAY['margin_daily', 'prices_below_cost', 'suspense', 'balances', 'statement', 'holds', 'credits', 'burn_orders', 'recharge_orders', 'prices', 'usage_daily', 'trial_balance', 'catalog_fields', 'provider_balances', 'provider_history', 'provider_presets', 'provider_checks', 'metrics', 'spend_limits', 'rate_limits', 'meter_functions', 'secrets', 'key_rotations',

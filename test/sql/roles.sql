@@ -38,6 +38,7 @@ INSERT INTO may VALUES
 	('expire_credits', false, false, false, true), ('set_burn_order', false, false, false, true),
 	('make_ledger_month', false, false, false, true), ('make_ledger_months', false, false, false, true), ('seal_ledger_month', false, false, false, true), ('drop_ledger_month', false, false, false, true),
 	('add_provider', false, false, false, true), ('set_provider', false, false, false, true), ('drop_provider', false, false, false, true), ('drop_provider_balance', false, false, false, true), ('check_provider_now', false, false, false, true), ('add_preset', false, false, false, true), ('add_preset_request', false, false, false, true), ('drop_preset', false, false, false, true), ('record_provider_balance', false, true, false, true), ('expire_provider_history', false, false, false, true),
+	('mask_card', true, true, true, true), ('redact', true, true, true, true),
 	('retry_after', true, false, false, true), ('classify_error', true, true, true, true), ('add_error_rule', false, false, false, true), ('drop_error_rule', false, false, false, true), ('refused_address', false, false, false, true), ('set_secret', false, false, false, true), ('drop_secret', false, false, false, true),
 	('rotate_key', false, false, false, true), ('rotation_runs', false, false, false, true),
 	('map_tenant', false, false, false, true), ('unmap_tenant', false, false, false, true),
