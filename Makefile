@@ -8,6 +8,7 @@
 #   make demo            a throw-away server with the extension in it, at work
 #   make check           every test, on private servers
 #   make bench           the tables of ratios in docs/performance.md
+#   make bench-redact    what masking the log costs and masks in vain
 #   make bench-growth    the same with 100 thousand and 10 million ledger lines
 #   make check-memory    the SQL tests under valgrind, ASan and UBSan
 #   make check-versions  the SQL tests on PostgreSQL 17 and 18
@@ -16,7 +17,7 @@
 #   make soak            the worker with a thousand providers, for ten minutes
 #   make check-style     how the source looks
 
-TASKS = demo check bench bench-growth check-memory check-versions check-contracts fuzz \
+TASKS = demo check bench bench-growth bench-redact check-memory check-versions check-contracts fuzz \
 	soak check-style
 
 ifneq (,$(filter $(TASKS),$(MAKECMDGOALS)))
@@ -37,6 +38,10 @@ bench:
 	@test/install-packages bench
 	@test/private-server with bench/run
 	@test/private-server with bench/rating
+
+bench-redact:
+	@test/install-packages bench
+	@test/private-server with bench/redact
 
 bench-growth:
 	@test/install-packages bench

@@ -220,10 +220,15 @@ bool
 tb_card_number_at(const char *s, size_t length, size_t start, size_t *end,
 				  size_t *last_four)
 {
-	Digits		number = {0};
-	int			first = read_group(s, length, start, &number);
+	Digits		number;
+	int			first;
 	bool		found = false;
 
+	/* most numbers are none */
+	if (s[start] < '2' || s[start] > '6')
+		return false;
+	number.count = 0;
+	first = read_group(s, length, start, &number);
 	*end = start + first;
 	if (first >= MIN_DIGITS)
 	{
@@ -232,7 +237,8 @@ tb_card_number_at(const char *s, size_t length, size_t start, size_t *end,
 		*last_four = number.at[number.count - LAST];
 		return found;
 	}
-	if (first != 4 && first != 6 && first != 8)
+	if ((first != 4 && first != 6 && first != 8) ||
+		separator_at(s, length, *end) == 0)
 		return false;
 	for (size_t l = 0; l < LAYOUTS && !found; l++)
 	{

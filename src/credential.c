@@ -271,6 +271,22 @@ typedef struct Name
 	bool		dashed;			/* has a dash: of a header */
 } Name;
 
+/* Whether what follows the word could be a value's beginning; hardly any word's is */
+static bool
+may_have_value(const Word *word)
+{
+	char		next = at(word, word->end);
+
+	if (tb_is(next, TB_SPACE))
+	{
+		next = at(word, skip_blanks(word, word->end));
+		return next == '=' || next == ':' || next == '\'' || next == '$' ||
+			next == 'E' || next == 'e';
+	}
+	return next == '=' || next == ':' || next == '"' || next == '\'' ||
+		next == '\\' || next == ')';
+}
+
 /* Whether the word is the end of one of those names */
 static bool
 is_name(const Word *word, Name *name, Place *place)
@@ -490,7 +506,7 @@ is_value(const Word *word, size_t *start, size_t *end)
 	bool		touches;
 	char		parted;
 
-	if (!is_name(word, &name, &place))
+	if (!may_have_value(word) || !is_name(word, &name, &place))
 		return false;
 	if (place == IN_QUERY)
 		return at(word, word->end) == '=' && is_in_query(word, &name) &&

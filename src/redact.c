@@ -43,12 +43,14 @@
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/elog.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 
 PG_FUNCTION_INFO_V1(tokenbill_mask_card);
 PG_FUNCTION_INFO_V1(tokenbill_redact);
 
 #define MASK "***"
+#define MAX_NAME 256
 
 /* How much of a value is looked through between two looks for a cancellation */
 #define STEP (1024 * 1024)
@@ -202,19 +204,38 @@ put_back(char **text, char *original)
 }
 
 /*
+ * The application's name stands in every line of csvlog and jsonlog, and where
+ * log_line_prefix wants it.  Masked, if there is anything to mask in it.
+ */
+static const char *
+masked_application_name(void)
+{
+	static char masked[MAX_NAME];
+
+	if (!has_secret(application_name))
+		return NULL;
+	masked[tb_redact_copy(masked, MAX_NAME - 1, application_name,
+						  strlen(application_name), TB_SECRETS)] = '\0';
+	return masked;
+}
+
+/*
  * Have the line written now, with the statement in the place of the running one's,
  * and not sent.  This is EmitErrorReport() within EmitErrorReport(), for the same
  * error: the hooks are called again, find nothing to mask, and see the line once.
  */
 static void
-write_masked(ErrorData *edata, const char *statement)
+write_masked(ErrorData *edata, const char *statement, const char *name)
 {
 	const char *original = debug_query_string;
+	char	   *original_name = application_name;
 	bool		to_client = edata->output_to_client;
 
 	edata->output_to_client = false;
 	if (statement != NULL)
 		debug_query_string = statement;
+	if (name != NULL)
+		application_name = (char *) name;
 	PG_TRY();
 	{
 		EmitErrorReport();
@@ -226,10 +247,12 @@ write_masked(ErrorData *edata, const char *statement)
 		 * was allocated for it: the next error is that one.
 		 */
 		debug_query_string = NULL;
+		application_name = original_name;
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
 	debug_query_string = original;
+	application_name = original_name;
 	edata->output_to_client = to_client;
 	edata->output_to_server = false;
 }
@@ -247,6 +270,7 @@ before_log(ErrorData *edata)
 	char	   *detail;
 	char	   *hint;
 	char	   *statement = NULL;
+	const char *name;
 
 	cut_confidential(edata);
 	tb_hide_secrets_of_activity();
@@ -265,13 +289,16 @@ before_log(ErrorData *edata)
 	detail = set_aside(&edata->detail, for_client);
 	hint = set_aside(&edata->hint, for_client);
 
-	if (message == NULL && detail == NULL && hint == NULL && statement == NULL)
+	name = can_repeat ? masked_application_name() : NULL;
+
+	if (message == NULL && detail == NULL && hint == NULL && statement == NULL &&
+		name == NULL)
 	{
 		if (next_emit_log)
 			next_emit_log(edata);
 		return;
 	}
-	write_masked(edata, statement);
+	write_masked(edata, statement, name);
 	put_back(&edata->message, message);
 	put_back(&edata->detail, detail);
 	put_back(&edata->hint, hint);

@@ -226,17 +226,42 @@ is_key(const char *body, size_t length)
 	return false;
 }
 
+/* The end of :SECRET behind an id that ends here, or of the id */
+static size_t
+pair_end(const Word *word, size_t end)
+{
+	const char *s = word->text + end;
+	size_t		left = word->length - end;
+	size_t		secret;
+	size_t		i;
+
+	if (left >= 1 && s[0] == ':')
+		secret = end + 1;
+	/* the colon in a URL */
+	else if (left >= 3 && s[0] == '%' && s[1] == '3' && (s[2] == 'A' || s[2] == 'a'))
+		secret = end + 3;
+	else
+		return end;
+	i = tb_run(word, secret, TB_KEY | TB_BASE64);
+	return i - secret >= PAIR_SECRET ? i : end;
+}
+
 static bool
 fits(const Word *word, const Shape *shape, size_t *start, size_t *end)
 {
-	size_t		prefix = strlen(shape->prefix);
-	size_t		body = word->start + prefix;
+	const char *s = word->text + word->start;
+	size_t		prefix;
+	size_t		body;
 	size_t		wanted = shape->least;
 	size_t		i;
 
-	if (word->length - word->start < prefix ||
-		memcmp(word->text + word->start, shape->prefix, prefix) != 0)
+	/* most words are none: the first letter is the same, the second is not */
+	if (word->length - word->start < 2 || s[1] != shape->prefix[1])
 		return false;
+	prefix = strlen(shape->prefix);
+	if (word->length - word->start < prefix || memcmp(s, shape->prefix, prefix) != 0)
+		return false;
+	body = word->start + prefix;
 
 	/* look no further than necessary: there may be many such beginnings */
 	for (i = body; i < word->length && i - body < LOOK; i++)
@@ -261,13 +286,8 @@ fits(const Word *word, const Shape *shape, size_t *start, size_t *end)
 	/* a full stop or dash at its end is the sentence's */
 	while (*end > body + 1 && tb_is(word->text[*end - 1], TB_DOT))
 		(*end)--;
-	if ((shape->flags & PAIR) && *end < word->length && word->text[*end] == ':')
-	{
-		size_t		secret = tb_run(word, *end + 1, TB_KEY | TB_BASE64);
-
-		if (secret - (*end + 1) >= PAIR_SECRET)
-			*end = secret;
-	}
+	if (shape->flags & PAIR)
+		*end = pair_end(word, *end);
 	return true;
 }
 

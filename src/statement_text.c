@@ -130,6 +130,19 @@ has_secret(const char *text, size_t upto)
 	return tb_redactor_next(&redactor, upto);
 }
 
+/* The application's name is shown beside the statement. */
+static void
+hide_secrets_of_name(PgBackendStatus *me)
+{
+	char		masked[NAMEDATALEN];
+
+	if (me->st_appname == NULL || !has_secret(me->st_appname, strlen(me->st_appname)))
+		return;
+	masked[tb_redact_copy(masked, sizeof(masked) - 1, me->st_appname,
+						  strlen(me->st_appname), TB_SECRETS)] = '\0';
+	pgstat_report_appname(masked);
+}
+
 /*
  * tb_hide_secrets_of_activity
  *		See that our entry in pg_stat_activity shows no secret.  Costs nothing if it
@@ -147,6 +160,7 @@ tb_hide_secrets_of_activity(void)
 
 	if (me == NULL || me->st_changecount == activity_seen)
 		return;
+	hide_secrets_of_name(me);
 	activity_seen = me->st_changecount;
 	if (me->st_activity_raw == NULL || me->st_activity_raw[0] == '\0' || creating_extension)
 		return;
