@@ -100,6 +100,28 @@ begins_like_a_card(const Digits *number)
 	}
 }
 
+/*
+ * Whether fours with less than a four at their end are put together: of the brands
+ * that have such lengths, for lists of numbers look the same.
+ */
+static bool
+is_short_card(const Digits *number)
+{
+	int			two = (number->digit[0] - '0') * 10 + (number->digit[1] - '0');
+
+	switch (number->count)
+	{
+		case 13:
+			return two / 10 == 4;
+		case 14:
+			return two == 30 || two == 36 || two == 38 || two == 39;
+		case 15:
+			return two == 34 || two == 37;
+		default:
+			return true;
+	}
+}
+
 static bool
 is_card_number(const Digits *number)
 {
@@ -155,7 +177,7 @@ read_group(const char *s, size_t length, size_t i, Digits *number)
 
 /*
  * How numbers are grouped: in fours, with what is left at the end (0); as on
- * cards that are not; and in halves.  Numbers joined by dashes are common in keys
+ * cards that are not.  Numbers joined by dashes are common in keys
  * ("order-123456789-987654321"), so groups of other lengths are not put together.
  */
 static const struct
@@ -170,7 +192,6 @@ static const struct
 	{3, {4, 6, 4}},
 	{4, {4, 3, 3, 3}},
 	{2, {6, 13}},
-	{2, {8, 8}},
 };
 
 #define LAYOUTS (sizeof(layouts) / sizeof(layouts[0]))
@@ -237,14 +258,14 @@ tb_card_number_at(const char *s, size_t length, size_t start, size_t *end,
 		*last_four = number.at[number.count - LAST];
 		return found;
 	}
-	if ((first != 4 && first != 6 && first != 8) ||
+	if ((first != 4 && first != 6) ||
 		separator_at(s, length, *end) == 0)
 		return false;
 	for (size_t l = 0; l < LAYOUTS && !found; l++)
 	{
 		if (first == layouts[l].lengths[0] &&
 			read_layout(s, length, start, l, &number, end) &&
-			is_card_number(&number))
+			is_card_number(&number) && is_short_card(&number))
 		{
 			*last_four = number.at[number.count - LAST];
 			found = true;

@@ -160,13 +160,13 @@ is_authorization(const Word *word, size_t *start, size_t *end)
 
 	if (!parted || scheme == scheme_end)
 		return false;
-	if (sends_secret(word->text + scheme, scheme_end - scheme))
+	if (sends_secret(word->text +scheme, scheme_end - scheme))
 	{
 		*start = skip_to_credentials(word, scheme_end);
 		*end = short_run(word, *start, TOKEN, LOOK);
 		length = *end - *start;
 		if (*start == scheme_end ||
-			(length < LEAST_CREDENTIALS && !tb_is_varied(word->text + *start, length)))
+			(length < LEAST_CREDENTIALS && !tb_is_varied(word->text +*start, length)))
 			return false;
 	}
 	else
@@ -175,7 +175,7 @@ is_authorization(const Word *word, size_t *start, size_t *end)
 		*start = scheme;
 		*end = short_run(word, scheme, TOKEN, LOOK);
 		length = *end - *start;
-		if (length < LEAST_TOKEN || !tb_is_varied(word->text + *start, length))
+		if (length < LEAST_TOKEN || !tb_is_varied(word->text +*start, length))
 			return false;
 		/* and nothing else: what follows would be parameters of a scheme */
 		*end = tb_run(word, *end, TOKEN);
@@ -196,9 +196,9 @@ is_scheme(const Word *word, bool basic, size_t *start, size_t *end)
 		return false;
 	*end = short_run(word, *start, TOKEN, basic ? BASIC_LOOK : LOOK);
 	length = *end - *start;
-	if (basic ? !is_user_and_password(word->text + *start, length) :
+	if (basic ? !is_user_and_password(word->text +*start, length) :
 		(length < LEAST_TOKEN && !(length >= 4 && tb_is_cut_off(word, *end))) ||
-		!tb_is_varied(word->text + *start, length))
+		!tb_is_varied(word->text +*start, length))
 		return false;
 	*end = tb_run(word, *end, TOKEN);
 	/* of what has a mask in it, the rest was not found either */
@@ -214,6 +214,8 @@ typedef enum Place
 	IN_QUERY					/* of a URL */
 } Place;
 
+#define NAMED(name, place) {name, sizeof(name) - 1, place}
+
 /*
  * Names end so: api_key, X-API-Key and OPENAI_API_KEY are all apikey.  Dashes and
  * underscores do not count.  Those of a query are the whole of it.
@@ -221,44 +223,46 @@ typedef enum Place
 static const struct
 {
 	const char *name;
+	unsigned char length;
 	Place		place;
 }			names[] = {
-	{"password", ANYWHERE},
-	{"passwd", ANYWHERE},
-	{"passphrase", ANYWHERE},
-	{"apikey", ANYWHERE},
-	{"apitoken", ANYWHERE},
-	{"apisecret", ANYWHERE},
-	{"appsecret", ANYWHERE},
-	{"accesskey", ANYWHERE},
-	{"accesskeysecret", ANYWHERE},
-	{"accesstoken", ANYWHERE},
-	{"authtoken", ANYWHERE},
-	{"bearertoken", ANYWHERE},
-	{"clientsecret", ANYWHERE},
-	{"clientassertion", ANYWHERE},
-	{"devicecode", ANYWHERE},
-	{"encryptionkey", ANYWHERE},
-	{"idtoken", ANYWHERE},
-	{"masterkey", ANYWHERE},
-	{"privatekey", ANYWHERE},
-	{"privatetoken", ANYWHERE},
-	{"refreshtoken", ANYWHERE},
-	{"secretkey", ANYWHERE},
-	{"securitytoken", ANYWHERE},
-	{"sessiontoken", ANYWHERE},
-	{"signingkey", ANYWHERE},
-	{"subscriptionkey", ANYWHERE},
-	{"webhooksecret", ANYWHERE},
-	{"auth", IN_QUERY},
-	{"pass", IN_QUERY},
-	{"pwd", IN_QUERY},
-	{"secret", IN_QUERY},
-	{"sig", IN_QUERY},
-	{"signature", IN_QUERY},
-	{"token", IN_QUERY},
-	{"xamzsignature", IN_QUERY},
-	{"xgoogsignature", IN_QUERY},
+
+	NAMED("password", ANYWHERE),
+	NAMED("passwd", ANYWHERE),
+	NAMED("passphrase", ANYWHERE),
+	NAMED("apikey", ANYWHERE),
+	NAMED("apitoken", ANYWHERE),
+	NAMED("apisecret", ANYWHERE),
+	NAMED("appsecret", ANYWHERE),
+	NAMED("accesskey", ANYWHERE),
+	NAMED("accesskeysecret", ANYWHERE),
+	NAMED("accesstoken", ANYWHERE),
+	NAMED("authtoken", ANYWHERE),
+	NAMED("bearertoken", ANYWHERE),
+	NAMED("clientsecret", ANYWHERE),
+	NAMED("clientassertion", ANYWHERE),
+	NAMED("devicecode", ANYWHERE),
+	NAMED("encryptionkey", ANYWHERE),
+	NAMED("idtoken", ANYWHERE),
+	NAMED("masterkey", ANYWHERE),
+	NAMED("privatekey", ANYWHERE),
+	NAMED("privatetoken", ANYWHERE),
+	NAMED("refreshtoken", ANYWHERE),
+	NAMED("secretkey", ANYWHERE),
+	NAMED("securitytoken", ANYWHERE),
+	NAMED("sessiontoken", ANYWHERE),
+	NAMED("signingkey", ANYWHERE),
+	NAMED("subscriptionkey", ANYWHERE),
+	NAMED("webhooksecret", ANYWHERE),
+	NAMED("auth", IN_QUERY),
+	NAMED("pass", IN_QUERY),
+	NAMED("pwd", IN_QUERY),
+	NAMED("secret", IN_QUERY),
+	NAMED("sig", IN_QUERY),
+	NAMED("signature", IN_QUERY),
+	NAMED("token", IN_QUERY),
+	NAMED("xamzsignature", IN_QUERY),
+	NAMED("xgoogsignature", IN_QUERY),
 };
 
 #define NAMES (sizeof(names) / sizeof(names[0]))
@@ -310,7 +314,7 @@ is_name(const Word *word, Name *name, Place *place)
 	name->start = i;
 	for (size_t n = 0; n < NAMES; n++)
 	{
-		size_t		wanted = strlen(names[n].name);
+		size_t		wanted = names[n].length;
 		bool		same = wanted <= length;
 
 		for (size_t j = 0; same && j < wanted; j++)
@@ -381,7 +385,7 @@ read_dollar_quoted(const Word *word, size_t i, size_t *start, size_t *end)
 	length = ++i - tag;
 	*start = i;
 	while (i < word->length &&
-		   !(word->length - i >= length && memcmp(word->text + i, word->text + tag, length) == 0))
+		   !(word->length - i >= length && memcmp(word->text +i, word->text +tag, length) == 0))
 		i++;
 	*end = i;
 	return i - *start >= LEAST_BARE;
@@ -429,7 +433,7 @@ is_no_value(const Word *word, size_t start, size_t end)
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
 	{
-		if (is_word(word->text + start, end - start, words[i]))
+		if (is_word(word->text +start, end - start, words[i]))
 			return true;
 	}
 	return false;
@@ -483,7 +487,7 @@ find_value(const Word *word, const Name *name, size_t *value, bool *touches)
 	}
 	/* PASSWORD '...' of SQL */
 	else if (*value > i && !quoted &&
-			 is_word(word->text + word->start, word->end - word->start, "password"))
+			 is_word(word->text +word->start, word->end - word->start, "password"))
 		parted = ' ';
 	else
 		return '\0';
@@ -534,8 +538,8 @@ is_value(const Word *word, size_t *start, size_t *end)
 		return true;
 	look = *end - *start < LOOK ? *end - *start : LOOK;
 	return parted == ':' && look >= LEAST_VALUE &&
-		memchr(word->text + *start, '*', look) == NULL &&
-		tb_is_varied(word->text + *start, look);
+		memchr(word->text +*start, '*', look) == NULL &&
+		tb_is_varied(word->text +*start, look);
 }
 
 /* ---- URLs */
@@ -605,20 +609,20 @@ is_pem(const Word *word, size_t *start, size_t *end)
 	size_t		i = label;
 	bool		private = false;
 
-	if (word->start - word->floor < 5 || memcmp(word->text + word->start - 5, "-----", 5) != 0)
+	if (word->start - word->floor < 5 || memcmp(word->text +word->start - 5, "-----", 5) != 0)
 		return false;
 	while (i < word->length && i - label < LOOK &&
 		   (tb_is(word->text[i], TB_UPPER | TB_DIGIT) || word->text[i] == ' '))
 	{
-		if (word->length - i > 11 && memcmp(word->text + i, "PRIVATE KEY", 11) == 0)
+		if (word->length - i > 11 && memcmp(word->text +i, "PRIVATE KEY", 11) == 0)
 			private = true;
 		i++;
 	}
-	if (!private || word->length - i < 5 || memcmp(word->text + i, "-----", 5) != 0)
+	if (!private || word->length - i < 5 || memcmp(word->text +i, "-----", 5) != 0)
 		return false;
 	*start = i += 5;
 	while (i < word->length && word->text[i] != '\'' && word->text[i] != '"' &&
-		   !(word->length - i >= 5 && memcmp(word->text + i, "-----", 5) == 0))
+		   !(word->length - i >= 5 && memcmp(word->text +i, "-----", 5) == 0))
 		i++;
 	*end = i;
 	return i - *start >= LEAST_BARE;
@@ -633,7 +637,7 @@ is_pem(const Word *word, size_t *start, size_t *end)
 bool
 tb_credential_at(const Word *word, size_t *start, size_t *end)
 {
-	const char *s = word->text + word->start;
+	const char *s = word->text +word->start;
 	size_t		length = word->end - word->start;
 	char		next = at(word, word->end);
 

@@ -152,8 +152,8 @@ has_secret(const char *text)
 static void
 mask(char *text)
 {
-	if (text != NULL)
-		text[tb_redact(text, strlen(text), TB_SECRETS)] = '\0';
+	if (text !=NULL)
+		text[		tb_redact(text, strlen(text), TB_SECRETS)] = '\0';
 }
 
 /* A masked copy, or NULL if there is no memory for one */

@@ -79,7 +79,7 @@ tb_is_varied(const char *s, size_t length)
 bool
 tb_is_cut_off(const Word *word, size_t end)
 {
-	return word->length - end >= 4 && memcmp(word->text + end, "...", 3) == 0 &&
+	return word->length - end >= 4 && memcmp(word->text +end, "...", 3) == 0 &&
 		(word->text[end + 3] == '\'' || word->text[end + 3] == '"');
 }
 
@@ -93,6 +93,7 @@ tb_redactor_begin(Redactor *redactor, const char *text, size_t length,
 {
 	memset(redactor, 0, sizeof(Redactor));
 	redactor->text = text;
+
 	redactor->length = length;
 	redactor->what = what;
 }
@@ -105,7 +106,7 @@ static size_t
 skip_escape(const Word *word)
 {
 	size_t		left = word->end - word->start;
-	const char *s = word->text + word->start;
+	const char *s = word->text +word->start;
 	char		before = tb_before(word, word->start);
 	size_t		digits = 0;
 
@@ -273,14 +274,14 @@ tb_redactor_next(Redactor *redactor, size_t upto)
  * room for.  The text may be written over: the mask is not longer.
  */
 static size_t
-write_mask(char *to, size_t room, const char *text, const Redactor *redactor)
+write_mask(char *to, size_t room, const char *bytes, const Redactor *redactor)
 {
 	size_t		written = 0;
 	int			plain = 0;
 
 	for (size_t i = redactor->start; i < redactor->end && written < room; i++)
 	{
-		char		c = text[i];
+		char		c = bytes[i];
 
 		if (!redactor->is_card && written == MASK_LENGTH)
 			break;
@@ -300,13 +301,13 @@ write_mask(char *to, size_t room, const char *text, const Redactor *redactor)
  *		stay; of everything else, three stars are left, or fewer if it was shorter.
  */
 size_t
-tb_redact(char *text, size_t length, RedactWhat what)
+tb_redact(char *bytes, size_t length, RedactWhat what)
 {
 	Redactor	redactor;
 	size_t		kept = 0;		/* up to here the result is complete */
 	size_t		from = 0;		/* what has not been copied yet */
 
-	tb_redactor_begin(&redactor, text, length, what);
+	tb_redactor_begin(&redactor, bytes, length, what);
 	while (tb_redactor_next(&redactor, length))
 	{
 		/*
@@ -314,13 +315,13 @@ tb_redact(char *text, size_t length, RedactWhat what)
 		 * where what was found ends, and the search goes on behind that.
 		 */
 		if (kept != from)
-			memmove(text + kept, text + from, redactor.start - from);
+			memmove(bytes + kept, bytes + from, redactor.start - from);
 		kept += redactor.start - from;
 		from = redactor.end;
-		kept += write_mask(text + kept, redactor.end - redactor.start, text, &redactor);
+		kept += write_mask(bytes + kept, redactor.end - redactor.start, bytes, &redactor);
 	}
 	if (kept != from)
-		memmove(text + kept, text + from, length - from);
+		memmove(bytes + kept, bytes + from, length - from);
 	return kept + (length - from);
 }
 
@@ -331,24 +332,24 @@ tb_redact(char *text, size_t length, RedactWhat what)
  *		than is needed for that.
  */
 size_t
-tb_redact_copy(char *to, size_t room, const char *text, size_t length,
+tb_redact_copy(char *to, size_t room, const char *bytes, size_t length,
 			   RedactWhat what)
 {
 	Redactor	redactor;
 	size_t		written = 0;
 	size_t		from = 0;
 
-	tb_redactor_begin(&redactor, text, length, what);
+	tb_redactor_begin(&redactor, bytes, length, what);
 	while (tb_redactor_next(&redactor, from + (room - written)))
 	{
 		size_t		plain = redactor.start - from;
 
 		if (plain > room - written)
 			plain = room - written;
-		memcpy(to + written, text + from, plain);
+		memcpy(to + written, bytes + from, plain);
 		written += plain;
 		from = redactor.end;
-		written += write_mask(to + written, room - written, text, &redactor);
+		written += write_mask(to + written, room - written, bytes, &redactor);
 	}
 	if (from < length)
 	{
@@ -356,7 +357,7 @@ tb_redact_copy(char *to, size_t room, const char *text, size_t length,
 
 		if (plain > room - written)
 			plain = room - written;
-		memcpy(to + written, text + from, plain);
+		memcpy(to + written, bytes + from, plain);
 		written += plain;
 	}
 	return written;
@@ -372,12 +373,12 @@ tb_redact_copy(char *to, size_t room, const char *text, size_t length,
  *		if that is not certain: a quotation or an escape could begin or end there.
  */
 bool
-tb_blot(char *text, size_t length, bool for_lexer)
+tb_blot(char *bytes, size_t length, bool for_lexer)
 {
 	Redactor	redactor;
 	bool		certain = true;
 
-	tb_redactor_begin(&redactor, text, length, TB_SECRETS);
+	tb_redactor_begin(&redactor, bytes, length, TB_SECRETS);
 	while (tb_redactor_next(&redactor, length))
 	{
 		size_t		start = redactor.start;
@@ -385,20 +386,20 @@ tb_blot(char *text, size_t length, bool for_lexer)
 
 		for (size_t i = start; i < end; i++)
 		{
-			char		c = text[i];
+			char		c = bytes[i];
 
 			if (!for_lexer)
-				text[i] = redactor.is_card && !tb_is(c, TB_DIGIT) ? c : MASK;
+				bytes[i] = redactor.is_card && !tb_is(c, TB_DIGIT) ? c : MASK;
 			else if (tb_is(c, TB_ALNUM))
-				text[i] = redactor.is_card ? '0' : 'x';
+				bytes[i] = redactor.is_card ? '0' : 'x';
 			else if ((unsigned char) c >= 0x80)
 				certain = certain && redactor.is_card;
 			else if (strchr("'\"\\$", c) != NULL)
 				certain = false;
 		}
 		/* what was E'', B'', N'' or U&'' would be x'', another kind of string */
-		if (!redactor.is_card && end < length && text[end] == '\'' &&
-			(end - start < 2 || !tb_is(text[end - 2], TB_ALNUM)))
+		if (!redactor.is_card && end < length && bytes[end] == '\'' &&
+			(end - start < 2 || !tb_is(bytes[end - 2], TB_ALNUM)))
 			certain = false;
 	}
 	return certain;

@@ -25,8 +25,8 @@
 
 typedef enum ShapeFlag
 {
-	VARIED = 1,					/* has digits or capitals, or no dash for long:
-								 * else it is words */
+	VARIED = 1,					/* has digits or capitals, or no dash for
+								 * long: else it is words */
 	PAIR = 2,					/* may be followed by a colon and its secret */
 	EXACT = 4					/* as long as that and no longer */
 } ShapeFlag;
@@ -41,11 +41,14 @@ typedef struct Shape
 	unsigned char flags;
 } Shape;
 
-#define PATH (TB_KEY | TB_DOT | TB_BASE64)
+#define URL_PATH (TB_KEY | TB_DOT | TB_BASE64)
 
 /* Sorted by the first letter; of several that fit, the longer before the shorter */
 static const Shape shapes[] = {
-	/* Square, Tencent Cloud, Amazon, Volcengine, age, Google, Atlassian, PayPal */
+	/*
+	 * Square, Tencent Cloud, Amazon, Volcengine, age, Google, Atlassian,
+	 * PayPal
+	 */
 	{"ABIA", TB_UPPER | TB_DIGIT, 16, EXACT | PAIR},
 	{"ACCA", TB_UPPER | TB_DIGIT, 16, EXACT | PAIR},
 	{"AGE-SECRET-KEY-1", TB_UPPER | TB_DIGIT, 20, 0},
@@ -75,17 +78,17 @@ static const Shape shapes[] = {
 	{"SG.", TB_KEY | TB_DOT, 40, 0},
 	{"STS.", TB_KEY, 16, 0},
 	/* Telegram, PayPal's Braintree */
-	{"api.telegram.org/bot", PATH, 20, 0},
+	{"api.telegram.org/bot", URL_PATH, 20, 0},
 	{"api_org_", TB_ALNUM, 20, 0},
 	/* Baidu */
-	{"bce-v3/", PATH, 20, 0},
+	{"bce-v3/", URL_PATH, 20, 0},
 	/* Cerebras */
 	{"csk-", TB_ALNUM, 20, VARIED},
 	/* Databricks, Discord, Docker, DigitalOcean */
 	{"dapi", TB_HEX, 32, EXACT},
 	{"dckr_pat_", TB_KEY, 20, 0},
-	{"discord.com/api/webhooks/", PATH, 20, 0},
-	{"discordapp.com/api/webhooks/", PATH, 20, 0},
+	{"discord.com/api/webhooks/", URL_PATH, 20, 0},
+	{"discordapp.com/api/webhooks/", URL_PATH, 20, 0},
 	{"dop_v1_", TB_HEX, 32, 0},
 	{"doo_v1_", TB_HEX, 32, 0},
 	/* Fireworks */
@@ -104,7 +107,7 @@ static const Shape shapes[] = {
 	{"gsk_", TB_ALNUM, 20, VARIED},
 	/* Hugging Face, Slack, HashiCorp Vault */
 	{"hf_", TB_ALNUM, 20, VARIED},
-	{"hooks.slack.com/services/", PATH, 20, 0},
+	{"hooks.slack.com/services/", URL_PATH, 20, 0},
 	{"hvs.", TB_KEY, 20, VARIED},
 	{"hvb.", TB_KEY, 20, VARIED},
 	/* Jina */
@@ -117,8 +120,8 @@ static const Shape shapes[] = {
 	{"npm_", TB_ALNUM, 30, VARIED},
 	{"nvapi-", TB_KEY, 20, VARIED},
 	/* Feishu */
-	{"open.feishu.cn/open-apis/bot/v2/hook/", PATH, 16, 0},
-	{"open.larksuite.com/open-apis/bot/v2/hook/", PATH, 16, 0},
+	{"open.feishu.cn/open-apis/bot/v2/hook/", URL_PATH, 16, 0},
+	{"open.larksuite.com/open-apis/bot/v2/hook/", URL_PATH, 16, 0},
 	/* Voyage, Perplexity, PlanetScale, PyPI */
 	{"pa-", TB_KEY, 40, VARIED},
 	{"pplx-", TB_ALNUM, 20, VARIED},
@@ -126,13 +129,17 @@ static const Shape shapes[] = {
 	{"pscale_pw_", TB_KEY, 20, VARIED},
 	{"pypi-AgEI", TB_KEY, 20, 0},
 	/* WeCom */
-	{"qyapi.weixin.qq.com/cgi-bin/webhook/send?key=", PATH, 16, 0},
+	{"qyapi.weixin.qq.com/cgi-bin/webhook/send?key=", URL_PATH, 16, 0},
 	/* Replicate, RunPod, Stripe */
 	{"r8_", TB_ALNUM, 20, VARIED},
 	{"rpa_", TB_ALNUM, 30, VARIED},
 	{"rk_live_", TB_ALNUM, 8, 0},
 	{"rk_test_", TB_ALNUM, 8, 0},
-	/* Anthropic, OpenAI, OpenRouter; Stripe; Supabase, Sentry, Shopify, Square */
+
+	/*
+	 * Anthropic, OpenAI, OpenRouter; Stripe; Supabase, Sentry, Shopify,
+	 * Square
+	 */
 	{"sk-ant-admin01-", TB_KEY, 8, 0},
 	{"sk-ant-api03-", TB_KEY, 8, 0},
 	{"sk-ant-oat01-", TB_KEY, 8, 0},
@@ -163,7 +170,7 @@ static const Shape shapes[] = {
 	{"tvly-", TB_KEY, 16, VARIED},
 	{"tskey-", TB_KEY, 16, VARIED},
 	/* Stripe's webhooks, Microsoft Teams */
-	{"webhook.office.com/webhookb2/", PATH, 20, 0},
+	{"webhook.office.com/webhookb2/", URL_PATH, 20, 0},
 	{"whsec_", TB_KEY | TB_BASE64, 16, VARIED},
 	/* xAI, Slack */
 	{"xai-", TB_KEY, 20, VARIED},
@@ -230,7 +237,7 @@ is_key(const char *body, size_t length)
 static size_t
 pair_end(const Word *word, size_t end)
 {
-	const char *s = word->text + end;
+	const char *s = word->text +end;
 	size_t		left = word->length - end;
 	size_t		secret;
 	size_t		i;
@@ -249,7 +256,7 @@ pair_end(const Word *word, size_t end)
 static bool
 fits(const Word *word, const Shape *shape, size_t *start, size_t *end)
 {
-	const char *s = word->text + word->start;
+	const char *s = word->text +word->start;
 	size_t		prefix;
 	size_t		body;
 	size_t		wanted = shape->least;
@@ -274,7 +281,7 @@ fits(const Word *word, const Shape *shape, size_t *start, size_t *end)
 		return false;
 	if ((shape->flags & EXACT) && i - body > wanted)
 		return false;
-	if ((shape->flags & VARIED) && !is_key(word->text + body, i - body))
+	if ((shape->flags & VARIED) && !is_key(word->text +body, i - body))
 		return false;
 	if (i < word->length && !tb_is(word->text[i], shape->classes) &&
 		tb_is(word->text[i], TB_ALNUM))
@@ -344,7 +351,7 @@ is_zhipu(const Word *word, size_t *start, size_t *end)
 	*start = secret;
 	*end = secret + ZHIPU_SECRET;
 	return (*end == word->length || !tb_is(word->text[*end], TB_KEY)) &&
-		tb_is_varied(word->text + secret, ZHIPU_SECRET);
+		tb_is_varied(word->text +secret, ZHIPU_SECRET);
 }
 
 /* PayPal's client secret: E and 79 characters of all kinds */
@@ -373,7 +380,7 @@ is_paypal(const Word *word, size_t *start, size_t *end)
 static bool
 is_private_key(const Word *word, size_t *start, size_t *end)
 {
-	const char *s = word->text + word->start;
+	const char *s = word->text +word->start;
 
 	if (word->length - word->start < 64 || memcmp(s, "MII", 3) != 0 ||
 		(memcmp(s + 6, "IBAAKC", 6) != 0 && memcmp(s + 6, "IBADAN", 6) != 0))
@@ -400,7 +407,7 @@ tb_shape_at(const Word *word, size_t *start, size_t *end)
 			return true;
 	}
 	if (c == 'e' && word->end - word->start >= 3 &&
-		memcmp(word->text + word->start, "eyJ", 3) == 0)
+		memcmp(word->text +word->start, "eyJ", 3) == 0)
 		return is_jwt(word, start, end);
 	if (c == 'E' && is_paypal(word, start, end))
 		return true;

@@ -122,11 +122,11 @@ tb_hide_statement(void)
 }
 
 static bool
-has_secret(const char *text, size_t upto)
+has_secret(const char *sql, size_t upto)
 {
 	Redactor	redactor;
 
-	tb_redactor_begin(&redactor, text, strlen(text), TB_SECRETS);
+	tb_redactor_begin(&redactor, sql, strlen(sql), TB_SECRETS);
 	return tb_redactor_next(&redactor, upto);
 }
 
@@ -155,7 +155,7 @@ tb_hide_secrets_of_activity(void)
 	PgBackendStatus *me = MyBEEntry;
 	size_t		room = pgstat_track_activity_query_size - 1;
 	size_t		shown;
-	const char *text;
+	const char *sql;
 	uint64		query_id;
 
 	if (me == NULL || me->st_changecount == activity_seen)
@@ -166,25 +166,25 @@ tb_hide_secrets_of_activity(void)
 		return;
 
 	/* the text in full, if there is more of it: a secret may be cut off */
-	text = me->st_activity_raw;
-	shown = strlen(text);
+	sql = me->st_activity_raw;
+	shown = strlen(sql);
 	if (shown == room && debug_query_string != NULL &&
-		strncmp(debug_query_string, text, shown) == 0)
-		text = debug_query_string;
+		strncmp(debug_query_string, sql, shown) == 0)
+		sql = debug_query_string;
 
 	query_id = me->st_query_id;
-	if (tb_is_confidential(text))
+	if (tb_is_confidential(sql))
 	{
 		tb_mark_confidential();
 		pgstat_report_activity(me->st_state, hidden);
 	}
-	else if (has_secret(text, shown))
+	else if (has_secret(sql, shown))
 	{
 		if (masked == NULL)
 			masked = MemoryContextAllocExtended(TopMemoryContext, room + 1,
 												MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
 		if (masked != NULL)
-			masked[tb_redact_copy(masked, room, text, strlen(text), TB_SECRETS)] = '\0';
+			masked[tb_redact_copy(masked, room, sql, strlen(sql), TB_SECRETS)] = '\0';
 		pgstat_report_activity(me->st_state, masked != NULL ? masked : hidden);
 	}
 	/* a new text has no query id at first */
@@ -198,20 +198,22 @@ tb_hide_secrets_of_activity(void)
  * nothing in it, else a copy.
  */
 static const char *
-text_to_keep(const char *text)
+text_to_keep(const char *sql)
 {
 	size_t		length;
 	char	   *copy;
 	bool		whole;
 
-	if (text == NULL || creating_extension)
-		return text;
-	length = strlen(text);
-	whole = tb_is_confidential(text);
-	if (!whole && !has_secret(text, length))
-		return text;
+	if (sql == NULL || creating_extension)
+		return sql;
+
+	length = strlen(sql);
+	whole = tb_is_confidential(sql);
+	if (!whole && !has_secret(sql, length))
+		return sql;
+
 	copy = MemoryContextAllocHuge(CurrentMemoryContext, length + 1);
-	memcpy(copy, text, length + 1);
+	memcpy(copy, sql, length + 1);
 	if (whole)
 	{
 		memset(copy, ' ', length);

@@ -33,7 +33,10 @@ hook(ErrorData *edata)
 							 edata->detail ? edata->detail : "",
 							 edata->hint ? edata->hint : "",
 							 edata->context ? edata->context : "");
-	int			fd = file == NULL || *file == '\0' ? -1 : open(file, O_WRONLY | O_CREAT | O_APPEND, 0600);
+	int			fd = -1;
+
+	if (file != NULL && *file != '\0')
+		fd = open(file, O_WRONLY | O_CREAT | O_APPEND, 0600);
 
 	if (fd >= 0)
 	{
@@ -63,9 +66,18 @@ log_hook_report(PG_FUNCTION_ARGS)
 	char	   *level = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	char	   *message = text_to_cstring(PG_GETARG_TEXT_PP(1));
 
-	ereport(strcmp(level, "PANIC") == 0 ? PANIC : strcmp(level, "FATAL") == 0 ? FATAL : strcmp(level, "ERROR") == 0 ? ERROR : LOG,
+	int			elevel = LOG;
+
+	if (strcmp(level, "PANIC") == 0)
+		elevel = PANIC;
+	else if (strcmp(level, "FATAL") == 0)
+		elevel = FATAL;
+	else if (strcmp(level, "ERROR") == 0)
+		elevel = ERROR;
+	ereport(elevel,
 			(errcode(ERRCODE_INTERNAL_ERROR), errmsg("%s", message),
-			 errdetail("%s", message), errdetail_log("for the log: %s", message), errhint("%s", message)));
+			 errdetail("%s", message), errdetail_log("for the log: %s", message),
+			 errhint("%s", message)));
 	PG_RETURN_VOID();
 }
 
