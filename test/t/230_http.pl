@@ -41,8 +41,12 @@ $db->value($_)
 sub add
 {
 	my ($name, %opt) = @_;
+	# not because it is new: on a busy machine that may be before it is asked by hand
+	$db->query('BEGIN');
 	$db->value("SELECT tokenbill.add_provider(\$1, 'double', base_url => \$2, params => jsonb_build_object('name', \$1::text), check_every => '300 days')",
 		$name, $opt{base_url} // $double->url('', $opt{port}));
+	$db->query("UPDATE tokenbill.provider_check SET next_at = '2099-01-01' WHERE provider = \$1", $name);
+	$db->query('COMMIT');
 	return;
 }
 
