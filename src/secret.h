@@ -13,8 +13,9 @@
  *									tb_secret_wipe()
  *									tb_hold_release()
  *
- * In this order: the keys that are there are then never older than the row, and
- * whoever brings it under another key takes the old one away last.  A session has
+ * In this order: the key that a row wants is then among those that were fetched
+ * before it was read, for the old one is taken away after all rows; or it is a newer
+ * one, for which they are fetched once more.  A session has
  * tb_key_read(), which waits, and tb_key_wipe() in place of tb_hold_want() and
  * tb_hold_release().
  *
