@@ -21,7 +21,8 @@ CREATE TABLE tokenbill.error_rule (
 	wait text,
 	advice text NOT NULL,
 	PRIMARY KEY (rule, builtin),
-	CHECK (class IN ('billing', 'rate_limit', 'auth', 'permission', 'transient', 'invalid', 'declined', 'unknown'))
+	CHECK (class IN ('billing', 'rate_limit', 'auth', 'permission', 'transient', 'invalid', 'declined', 'unknown')),
+	CHECK (pg_catalog.jsonb_typeof(body) OPERATOR(pg_catalog.=) 'object' AND pg_catalog.jsonb_typeof(headers) OPERATOR(pg_catalog.=) 'object')
 );
 COMMENT ON TABLE tokenbill.error_rule IS 'Which answers mean what';
 COMMENT ON COLUMN tokenbill.error_rule.rule IS 'Its name';

@@ -141,7 +141,34 @@ read_pattern(JsonbValue *value)
 	return pattern;
 }
 
-/* The conditions of an object: a place has a pattern, or an array of them */
+/* The patterns of a place: one text, or those of an array */
+static void
+read_patterns(JsonbValue *value, ErrorCondition *condition)
+{
+	JsonbIterator *iterator;
+	JsonbIteratorToken token;
+	JsonbValue	element;
+
+	if (value->type == jbvString)
+	{
+		condition->patterns = palloc(sizeof(char *));
+		condition->patterns[condition->npatterns++] = read_pattern(value);
+	}
+	if (value->type != jbvBinary || !JsonContainerIsArray(value->val.binary.data))
+		return;
+	condition->patterns = palloc(sizeof(char *) * (JsonContainerSize(value->val.binary.data) + 1));
+	iterator = JsonbIteratorInit(value->val.binary.data);
+	while ((token = JsonbIteratorNext(&iterator, &element, true)) != WJB_DONE)
+	{
+		if (token == WJB_ELEM && element.type == jbvString)
+			condition->patterns[condition->npatterns++] = read_pattern(&element);
+	}
+}
+
+/*
+ * The conditions of an object.  What the functions would not have let in is not
+ * read: a place without patterns only has to be there.
+ */
 static ErrorCondition *
 read_conditions(Jsonb *object, int *n)
 {
@@ -149,25 +176,14 @@ read_conditions(Jsonb *object, int *n)
 	JsonbIterator *iterator = JsonbIteratorInit(&object->root);
 	JsonbIteratorToken token;
 	JsonbValue	value;
-	ErrorCondition *condition = NULL;
 
 	*n = 0;
-	while ((token = JsonbIteratorNext(&iterator, &value, false)) != WJB_DONE)
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
 	{
 		if (token == WJB_KEY)
-		{
-			condition = &conditions[(*n)++];
-			condition->place = member_string(&value);
-		}
-		else if (token == WJB_BEGIN_ARRAY && condition != NULL)
-			condition->patterns = palloc0(sizeof(char *) * (value.val.array.nElems + 1));
-		else if ((token == WJB_VALUE || token == WJB_ELEM) && condition != NULL &&
-				 value.type == jbvString)
-		{
-			if (condition->patterns == NULL)
-				condition->patterns = palloc0(sizeof(char *));
-			condition->patterns[condition->npatterns++] = read_pattern(&value);
-		}
+			conditions[*n].place = member_string(&value);
+		else if (token == WJB_VALUE)
+			read_patterns(&value, &conditions[(*n)++]);
 	}
 	return conditions;
 }

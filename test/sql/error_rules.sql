@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(131);
+SELECT plan(133);
 SET LOCAL tokenbill.clock = '2026-03-05 12:00:00+00';
 CREATE FUNCTION pg_temp.say(provider text, status int, body text, headers jsonb DEFAULT NULL) RETURNS text LANGUAGE sql AS $$
 	SELECT concat_ws(' ', c.class, CASE WHEN c.retryable THEN 'again' END, c.retry_after, c.rule) FROM tokenbill.classify_error(say.provider, say.status, say.body, say.headers) c
@@ -85,6 +85,12 @@ SELECT is(pg_temp.fits(conditions::jsonb, body), good, format('%s: %s', conditio
 	('{"a.0": "x"}', '{"a": ["y", "x"]}', false), ('{"a.*": "x"}', '{"a": ["y", "x"]}', true), ('{"a.*.b": "x"}', '{"a": [1, {"b": "x"}]}', true), ('{"a,b": "x"}', '{"b": "x"}', true), ('{"a, b.c": "x"}', '{"b": {"c": "x"}}', true),
 	('{"a": "*\\u4f59\\u989D*"}', '{"a": "x\u4f59\u989dx"}', true), ('{"a": "*\\u4f59*"}', '{"a": "x余x"}', true), ('{"a": "\\u4f5"}', '{"a": "\\u4f5"}', true), ('{"a": "\\u4f59x"}', '{"a": "余"}', false),
 	('{"$": "*down*"}', 'the server is down today', true), ('{"$": "*down*"}', '{"a": "down"}', false), ('{"$": "down"}', '"down"', true), ('{"a": "x"}', '[{"a": "x"}]', false), ('{"*.a": "x"}', '[{"a": "x"}]', true)) t(conditions, body, good);
+
+-- What nobody but a superuser can write, and no function would have let in
+INSERT INTO tokenbill.error_rule (rule, priority, status, body, class, retryable, advice) VALUES ('odd', 1, '418', '{"a": {"b": {"c": "d", "e": "f"}, "g": "h"}, "i": ["x", "y", ["z", "z", "z", "z", "z"], {"j": "k"}, 5, null], "l": true}', 'auth', false, '');
+SELECT is(pg_temp.say('acme', 418, '{"a": 1, "i": "y", "l": 1}'), 'auth odd', 'places that have no patterns have to be there');
+SELECT is(pg_temp.say('acme', 418, '{"a": 1, "i": "z", "l": 1}'), 'invalid status_client', 'of patterns only those count that are texts');
+DELETE FROM tokenbill.error_rule WHERE rule = 'odd';
 
 -- Whose rules
 INSERT INTO tokenbill.secret VALUES ('key', 1, 'of no use', '', '', '', '', tokenbill.clock(), tokenbill.clock());
