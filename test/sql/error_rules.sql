@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(133);
+SELECT plan(134);
 SET LOCAL tokenbill.clock = '2026-03-05 12:00:00+00';
 CREATE FUNCTION pg_temp.say(provider text, status int, body text, headers jsonb DEFAULT NULL) RETURNS text LANGUAGE sql AS $$
 	SELECT concat_ws(' ', c.class, CASE WHEN c.retryable THEN 'again' END, c.retry_after, c.rule) FROM tokenbill.classify_error(say.provider, say.status, say.body, say.headers) c
@@ -93,7 +93,7 @@ SELECT is(pg_temp.say('acme', 418, '{"a": 1, "i": "z", "l": 1}'), 'invalid statu
 DELETE FROM tokenbill.error_rule WHERE rule = 'odd';
 
 -- Whose rules
-INSERT INTO tokenbill.secret VALUES ('key', 1, 'of no use', '', '', '', '', tokenbill.clock(), tokenbill.clock());
+INSERT INTO tokenbill.secret VALUES ('key', 1, 1, 'of no use', '', '', '', '', tokenbill.clock(), tokenbill.clock());
 SELECT tokenbill.add_preset('mine', 'https://h/api', vendor => 'stripe'), tokenbill.add_preset_request('mine', '/left', '$.left', headers => '{}'), tokenbill.add_provider('cny', 'moonshot_cn', secret_name => 'key'), tokenbill.add_provider('zhipu', 'manual'), tokenbill.add_provider('openai', 'mine'), tokenbill.add_provider('Acme', 'manual') \g /dev/null
 SELECT is(c.vendor, t.vendor, what) FROM (VALUES ('cny', 'moonshot', 'a provider: the vendor of its preset'), ('zhipu', 'zhipu', 'the preset has none: the name may be one'), ('openai', 'stripe', 'a provider goes before a vendor of that name'),
 	('siliconflow_com', 'siliconflow', 'a preset'), ('mine', 'stripe', 'one of one''s own'), ('Acme', NULL, 'a provider of nobody'), ('nobody', NULL, 'no provider'), (NULL, NULL, 'null'), ('', NULL, 'empty')) t(provider, vendor, what),
@@ -131,7 +131,7 @@ SELECT is((SELECT string_agg(DISTINCT c.class, ' ') FROM generate_series(1, 2000
 -- No key that an answer repeats is repeated
 SELECT is(c.message, said, 'of: ' || left(body, 40)) FROM (VALUES
 	('{"error": {"message": "Incorrect API key provided: sk-proj-abcdefghij0123456789. Look at it."}}', 'Incorrect API key provided: ***. Look at it.'),
-	('{"message": "Bearer abc123 is over"}', 'Bearer *** is over'), ('{"message": "card 4111 1111 1111 1111"}', 'card ***'), (E'{"message": "two\\nlines\\u0000"}', E'two lines\ufffd'), ('key-1a2b', 'key-***'),
+	('{"message": "Bearer abc123 is over"}', 'Bearer *** is over'), ('{"message": "card 4111 1111 1111 1111"}', 'card ***'), (E'{"message": "two\\nlines\\u0000"}', E'two lines\ufffd'), ('key-1a2b', 'key-***'), ('{"message": "look at https://ann:secret@db.example/x"}', 'look at https://ann:***@db.example/x'),
 	('<html><title>500</title>', NULL), ('{"cut": "off', NULL), ('{"message": ""}', NULL)) t(body, said), LATERAL tokenbill.classify_error('acme', 400, body) c;
 SELECT is(c.code, '***', 'nor as a code') FROM tokenbill.classify_error('acme', 400, '{"code": "abcdefghij0123456789abcd"}') c;
 SELECT is(length(c.message), 250, 'and no more than a line') FROM tokenbill.classify_error('acme', 400, to_jsonb(repeat('words ', 1000))::text) c;
