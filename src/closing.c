@@ -1,6 +1,6 @@
 /*
  * closing.c
- *	  Do the closings of sealed months say where the lines lead?
+ *	  Do the closings and totals of sealed months say where the lines lead?
  *
  * A sealed month may be dropped, and then its closings are all that is known of
  * it: so while its lines are still there, the closings are held against them.
@@ -155,4 +155,49 @@ tb_pass_months(Verification *v, Trail *trail, TimestampTz at)
 			heap_deform_tuple(closing, v->closings_desc, values, nulls);
 		compare(v, trail, closing ? values : NULL, nulls);
 	}
+}
+
+/*
+ * tb_check_totals
+ *		Are the totals of sealed months what their lines add up to?  They are what
+ *		the trial balance is made of when the lines have gone.
+ *
+ * For the whole ledger only: totals are of all accounts.  A month that has closings
+ * and no totals was sealed once.
+ */
+void
+tb_check_totals(Verification *v)
+{
+	for (int i = 0; i < v->n_months; i++)
+	{
+		const Month *month = &v->months[i];
+
+		if (!month->sealed)
+			continue;
+		tb_set_parameter(&v->stream, STREAM_MONTH, month->day);
+		tb_set_parameter(&v->stream, STREAM_BEGIN, TimestampTzGetDatum(month->begin));
+		tb_set_parameter(&v->stream, STREAM_END,
+						 TimestampTzGetDatum(i + 1 < v->n_months ? month[1].begin : DT_NOEND));
+		tb_stream(&v->stream,
+				  "SELECT NULL::pg_catalog.text, NULL::pg_catalog.int8, 'closing'::pg_catalog.text,"
+				  " pg_catalog.jsonb_build_object('month', $5, 'currency', COALESCE(t.currency, x.currency),"
+				  "  'contra', COALESCE(t.contra, x.contra),"
+				  "  'expected', pg_catalog.jsonb_build_object('amount', COALESCE(x.amount, 0), 'lines', COALESCE(x.lines, 0)),"
+				  "  'found', pg_catalog.jsonb_build_object('amount', t.amount, 'lines', t.lines))"
+				  " FROM (SELECT * FROM tokenbill.month_total t WHERE t.month OPERATOR(pg_catalog.=) $5"
+				  "  AND t.currency OPERATOR(pg_catalog.<>) '-') t"
+				  " FULL JOIN (SELECT a.currency, l.contra, " SUM_OF("l.amount") " AS amount, pg_catalog.count(*) AS lines"
+				  "  FROM tokenbill.ledger l JOIN tokenbill.account a ON a.account OPERATOR(pg_catalog.=) l.account"
+				  "  WHERE l.created_at OPERATOR(pg_catalog.>=) $2 AND l.created_at OPERATOR(pg_catalog.<) $3"
+				  "  GROUP BY a.currency, l.contra) x"
+				  " ON x.currency OPERATOR(pg_catalog.=) t.currency AND x.contra OPERATOR(pg_catalog.=) t.contra"
+				  " WHERE (t.amount OPERATOR(pg_catalog.=) x.amount AND t.lines OPERATOR(pg_catalog.=) x.lines) IS NOT TRUE",
+				  tb_take_problem, &v->findings);
+	}
+	tb_stream(&v->stream,
+			  "SELECT NULL::pg_catalog.text, NULL::pg_catalog.int8, 'closing'::pg_catalog.text,"
+			  " pg_catalog.jsonb_build_object('month', c.month, 'expected', 'totals', 'found', NULL::pg_catalog.text)"
+			  " FROM (SELECT DISTINCT c.month FROM tokenbill.month_closing c) c"
+			  " WHERE NOT EXISTS (SELECT FROM tokenbill.month_total t WHERE t.month OPERATOR(pg_catalog.=) c.month)",
+			  tb_take_problem, &v->findings);
 }

@@ -10,7 +10,7 @@
  *
  *	  scan.c		brings each account's lines into order,
  *	  trail.c		checks that each follows from the one before,
- *	  closing.c		compares the closings of sealed months,
+ *	  closing.c		compares the closings and totals of sealed months,
  *	  verify.c		begins and ends: accounts, trial balance,
  *	  reconcile.c	compares the other tables,
  *	  credit_proof.c	compares the credits.
@@ -411,7 +411,10 @@ tokenbill_verify_ledger(PG_FUNCTION_ARGS)
 	for (v.pass = 0; v.pass < v.passes; v.pass++)
 		follow_ledger(&v);
 	if (v.only == NULL)
+	{
 		check_trial_balance(&v);
+		tb_check_totals(&v);
+	}
 	tb_set_parameter(&v.stream, STREAM_BEGIN,
 					 TimestampTzGetDatum(v.n_months > 0 ? v.months[0].begin :
 										 DT_NOEND));

@@ -156,6 +156,7 @@ extern void tb_read_lines(Verification *v);
 /* closing.c */
 extern void tb_check_closings(Verification *v);
 extern void tb_load_closings(Verification *v);
+extern void tb_check_totals(Verification *v);
 extern void tb_pass_months(Verification *v, Trail *trail, TimestampTz at);
 
 /* reconcile.c */

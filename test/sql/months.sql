@@ -4,7 +4,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(68);
+SELECT plan(73);
 SET LOCAL tokenbill.idempotency_window = '30 days';
 SET LOCAL tokenbill.clock = '2001-01-31 23:59:59.999999+00';
 CREATE TEMP VIEW months AS SELECT inhrelid::regclass::text AS month FROM pg_inherits WHERE inhparent = 'tokenbill.ledger'::regclass AND inhrelid::regclass::text < 'tokenbill.ledger_2002_01';
@@ -65,6 +65,26 @@ SELECT is(c.hash, l.hash, 'with the hash it stood at') FROM tokenbill.month_clos
 SELECT results_eq($$SELECT contra, amount, lines FROM tokenbill.month_total WHERE month = '2001-01-01' AND currency = 'MON' ORDER BY 1$$,
 	$$VALUES ('cash:manual', 150::numeric, 2::bigint), ('revenue', -1, 1)$$, 'and the totals by contra account');
 SELECT is_empty('SELECT * FROM tokenbill.verify_ledger()', 'a sealed month is sound');
+CREATE FUNCTION pg_temp.tampered(statement text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+	p record;
+BEGIN
+	SET LOCAL session_replication_role = replica;
+	EXECUTE statement;
+	SET LOCAL session_replication_role = origin;
+	FOR p IN SELECT * FROM tokenbill.verify_ledger() v LOOP
+		RETURN NEXT concat_ws(' ', p.account, p.seq, p.problem);
+	END LOOP;
+	RAISE EXCEPTION SQLSTATE 'TB999';
+EXCEPTION WHEN SQLSTATE 'TB999' THEN
+	RETURN;
+END $$;
+SELECT isnt_empty(format('SELECT * FROM pg_temp.tampered(%L)', s), d) FROM (VALUES
+	($$UPDATE tokenbill.month_total SET amount = amount + CASE contra WHEN 'revenue' THEN 1 ELSE -1 END WHERE month = '2001-01-01'$$, 'edited totals of a month that is there, and sum to the same'),
+	($$UPDATE tokenbill.month_total SET lines = lines + 1 WHERE month = '2001-01-01' AND contra = 'revenue'$$, 'an edited number of lines'),
+	($$UPDATE tokenbill.month_total SET contra = 'grant' WHERE month = '2001-01-01' AND contra = 'revenue'$$, 'an edited contra'),
+	($$INSERT INTO tokenbill.month_total (month, currency, contra, amount, lines, sealed_at) VALUES ('2001-01-01', 'EUR', 'revenue', 0, 0, now())$$, 'an inserted total'),
+	($$DELETE FROM tokenbill.month_total WHERE month = '2001-01-01'$$, 'a month that was sealed once')) v(s, d);
 SET LOCAL tokenbill.clock = '2001-01-20 00:00:00+00';
 SELECT pg_temp.refused($$SELECT tokenbill.recharge('quiet', 5, 'M-late')$$, 'PT409', '{}', 'nothing is posted to a sealed month');
 SELECT is((SELECT balance FROM tokenbill.balances WHERE account = 'quiet'), 0::numeric, 'and no balance moves');
@@ -114,20 +134,6 @@ SELECT is_empty('SELECT * FROM tokenbill.verify_ledger()', 'and then');
 SELECT is(sum(amount), 0::numeric, 'and zero it is') FROM tokenbill.trial_balance WHERE currency = 'MON';
 
 -- Tampering around a dropped month is found
-CREATE FUNCTION pg_temp.tampered(statement text) RETURNS SETOF text LANGUAGE plpgsql AS $$
-DECLARE
-	p record;
-BEGIN
-	SET LOCAL session_replication_role = replica;
-	EXECUTE statement;
-	SET LOCAL session_replication_role = origin;
-	FOR p IN SELECT * FROM tokenbill.verify_ledger() v LOOP
-		RETURN NEXT concat_ws(' ', p.account, p.seq, p.problem);
-	END LOOP;
-	RAISE EXCEPTION SQLSTATE 'TB999';
-EXCEPTION WHEN SQLSTATE 'TB999' THEN
-	RETURN;
-END $$;
 SELECT isnt_empty(format('SELECT * FROM pg_temp.tampered(%L)', s), d) FROM (VALUES
 	($$UPDATE tokenbill.month_closing SET balance = balance + 1 WHERE account = 'm1' AND month = '2001-02-01'$$, 'an edited closing balance'),
 	($$UPDATE tokenbill.month_closing SET hash = sha256(hash) WHERE account = 'm1' AND month = '2001-02-01'$$, 'an edited closing hash'),
