@@ -370,7 +370,10 @@ tokenbill_match_error(PG_FUNCTION_ARGS)
 Datum
 tokenbill_text_bytes(PG_FUNCTION_ARGS)
 {
-	/* a longer body is none that is looked at: one byte more says that it is longer */
+	/*
+	 * a longer body is none that is looked at: one byte more says that it is
+	 * longer
+	 */
 	text	   *said = PG_GETARG_TEXT_P_SLICE(0, 0, TB_ERROR_BODY + 1);
 	int			length;
 	char	   *bytes = utf8_text(VARDATA_ANY(said), VARSIZE_ANY_EXHDR(said), &length);

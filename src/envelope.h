@@ -24,9 +24,9 @@ struct SealedSecret
 extern Refusal *tb_seal(SealedSecret *sealed, const MasterKey *key,
 						const uint8 *value, int length);
 extern Refusal *tb_unwrap_key(const SealedSecret *sealed, const MasterKey *key,
-						  uint8 *data_key);
+							  uint8 *data_key);
 extern Refusal *tb_wrap_key(SealedSecret *sealed, const MasterKey *key,
-						const uint8 *data_key);
+							const uint8 *data_key);
 extern Refusal *tb_unseal(const SealedSecret *sealed, const uint8 *data_key,
 						  SecretText *secret);
 

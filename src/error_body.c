@@ -233,7 +233,11 @@ read_form(char *at, char *end)
 			memcpy(name, at, value - at);
 			name[value - at] = '\0';
 			value++;
-			/* a name that is no UTF-8 or a value that there is no room for is none */
+
+			/*
+			 * a name that is no UTF-8 or a value that there is no room for is
+			 * none
+			 */
 			json_object_set_new(object, name,
 								json_stringn(value, unescape_field(value, last - value)));
 		}

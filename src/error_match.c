@@ -42,6 +42,7 @@ static const char *
 write_integer(json_int_t value, char *end)
 {
 	bool		negative = value < 0;
+
 	/* the smallest has no positive counterpart */
 	uint64_t	rest = negative ? -(uint64_t) value : (uint64_t) value;
 
@@ -61,23 +62,23 @@ write_integer(json_int_t value, char *end)
 static RetryText
 text_of(json_t *value, char *digits)
 {
-	RetryText	text = {"", NULL};
+	RetryText text = {"", NULL};
 
 	if (json_is_string(value))
 	{
-		text.at = json_string_value(value);
-		text.end = text.at + json_string_length(value);
+		text.		at = json_string_value(value);
+		text.		end = text.at + json_string_length(value);
 		return text;
 	}
 	if (json_is_integer(value))
 	{
-		text.at = write_integer(json_integer_value(value), digits + LONGEST_INTEGER);
-		text.end = digits + LONGEST_INTEGER;
+		text.		at = write_integer(json_integer_value(value), digits + LONGEST_INTEGER);
+		text.		end = digits + LONGEST_INTEGER;
 		return text;
 	}
 	if (json_is_boolean(value))
-		text.at = json_is_true(value) ? "true" : "false";
-	text.end = text.at + strlen(text.at);
+		text.		at = json_is_true(value) ? "true" : "false";
+	text.		end = text.at + strlen(text.at);
 	return text;
 }
 
@@ -274,7 +275,11 @@ visit_message(ErrorBody *body, json_t *value, void *state)
 
 	if (!json_is_string(value))
 		return false;
-	/* a page is for somebody with a browser, and what is not even JSON for nobody */
+
+	/*
+	 * a page is for somebody with a browser, and what is not even JSON for
+	 * nobody
+	 */
 	if (body->is_text && strchr("<{[", *json_string_value(value)) != NULL)
 		return false;
 	match->message_length = keep(text_of(value, NULL), match->message, TB_ERROR_MESSAGE);
@@ -307,7 +312,10 @@ tb_match_error(const ErrorRule *rules, int nrules, const ErrorReply *reply, Erro
 	if (match->rule >= 0)
 		wait = rules[match->rule].wait;
 
-	/* what is only told has effort of its own: it must not be silent for a rule's sake */
+	/*
+	 * what is only told has effort of its own: it must not be silent for a
+	 * rule's sake
+	 */
 	body.effort = TB_ERROR_EFFORT;
 	if (!tb_visit_error_body(&body, code_paths, visit_code, match) &&
 		match->rule >= 0 && code != NULL)

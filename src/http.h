@@ -66,9 +66,9 @@ typedef struct HttpAnswer
 	size_t		body_length;
 	const char *error;			/* NULL if there is an answer; else a sentence
 								 * in ASCII, without secrets or the URL's path */
-	const char *error_kind;		/* resolve, connect, closed, tls, timeout, too_big,
-								 * address, protocol or encoding; NULL if
-								 * there is an answer */
+	const char *error_kind;		/* resolve, connect, closed, tls, timeout,
+								 * too_big, address, protocol or encoding;
+								 * NULL if there is an answer */
 	int			duration_ms;	/* since it was sent, not since it was started */
 	void	   *handle;			/* the engine's own */
 } HttpAnswer;

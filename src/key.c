@@ -305,12 +305,12 @@ parse_line(const char *text, size_t length, KeySource source, int line, MasterKe
 static Refusal *
 parse_keys(const char *text, size_t length, KeySource source, MasterKey *key)
 {
-	const char *end = text + length;
+	const char *end = text +length;
 	int			line = 0;
 
 	if (length == ROOM)
 		return not_a_key(source, "too_long", 0, 0);
-	while (text < end)
+	while (text <end)
 	{
 		const char *feed = memchr(text, '\n', end - text);
 		const char *stop = feed != NULL ? feed : end;
@@ -318,9 +318,10 @@ parse_keys(const char *text, size_t length, KeySource source, MasterKey *key)
 		Refusal    *refusal;
 
 		line++;
-		while (text < stop && is_blank(*text))
-			text++;
-		while (stop > text && is_blank(stop[-1]))
+		while (text <stop && is_blank(*text))
+			text	  ++;
+
+		while (stop > text &&is_blank(stop[-1]))
 			stop--;
 		if (stop > text)
 		{

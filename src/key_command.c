@@ -73,7 +73,11 @@ tb_command_start(KeyCommand *command, const char *line, int timeout_ms,
 	posix_spawn_file_actions_addopen(&files, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
 #if defined(__GLIBC_PREREQ)
 #if __GLIBC_PREREQ(2, 34)
-	/* tables that the server has open, and connections, are none of its business */
+
+	/*
+	 * tables that the server has open, and connections, are none of its
+	 * business
+	 */
 	posix_spawn_file_actions_addclosefrom_np(&files, STDERR_FILENO + 1);
 #endif
 #endif

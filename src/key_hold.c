@@ -37,7 +37,8 @@ static KeyCommand command;
 static bool running = false;
 static MasterKey *held = NULL;
 static HoldNumber number = 0;	/* of what is held, or was last */
-static TimestampTz held_until = DT_NOBEGIN; /* DT_NOBEGIN: until it is released */
+static TimestampTz held_until = DT_NOBEGIN; /* DT_NOBEGIN: until it is
+											 * released */
 static Refusal *failure = NULL;
 
 static Duty fetch_duty = {.name = "fetch the key",.not_before = DT_NOBEGIN};
