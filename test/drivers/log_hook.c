@@ -1,6 +1,6 @@
 /*
  * log_hook.c
- *	  For test/t/246_redact_log.pl: a library with a hook for log lines, as others
+ *	  For test/t/243_redact_log.pl: a library with a hook for log lines, as others
  *	  have one, and functions that bring about what hardly happens by itself.
  */
 #include "postgres.h"
