@@ -9,7 +9,7 @@
 
 /* The longest look at what then is no secret */
 #define LOOK 64
-#define BASIC_LOOK 256
+#define BASIC_LOOK 160
 
 /* Tokens and values that have no name of their own are at least as long */
 #define LEAST_TOKEN 16

@@ -56,8 +56,12 @@ static ProcessUtility_hook_type next_utility = NULL;
  */
 static TimestampTz confidential_since = DT_NOBEGIN;
 
-/* The state of our entry in pg_stat_activity that has been looked at. */
+/*
+ * The state of our entry in pg_stat_activity that has been looked at, and room for
+ * its text: where it is needed there may be no memory.
+ */
 static int	activity_seen = 0;
+static char *masked;
 
 /*
  * tb_is_confidential
@@ -134,13 +138,13 @@ has_secret(const char *sql, size_t upto)
 static void
 hide_secrets_of_name(PgBackendStatus *me)
 {
-	char		masked[NAMEDATALEN];
+	char		name[NAMEDATALEN];
 
 	if (me->st_appname == NULL || !has_secret(me->st_appname, strlen(me->st_appname)))
 		return;
-	masked[tb_redact_copy(masked, sizeof(masked) - 1, me->st_appname,
-						  strlen(me->st_appname), TB_SECRETS)] = '\0';
-	pgstat_report_appname(masked);
+	name[tb_redact_copy(name, sizeof(name) - 1, me->st_appname,
+						strlen(me->st_appname), TB_SECRETS)] = '\0';
+	pgstat_report_appname(name);
 }
 
 /*
@@ -151,7 +155,6 @@ hide_secrets_of_name(PgBackendStatus *me)
 void
 tb_hide_secrets_of_activity(void)
 {
-	static char *masked = NULL;
 	PgBackendStatus *me = MyBEEntry;
 	size_t		room = pgstat_track_activity_query_size - 1;
 	size_t		shown;
@@ -180,12 +183,8 @@ tb_hide_secrets_of_activity(void)
 	}
 	else if (has_secret(sql, shown))
 	{
-		if (masked == NULL)
-			masked = MemoryContextAllocExtended(TopMemoryContext, room + 1,
-												MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
-		if (masked != NULL)
-			masked[tb_redact_copy(masked, room, sql, strlen(sql), TB_SECRETS)] = '\0';
-		pgstat_report_activity(me->st_state, masked != NULL ? masked : hidden);
+		masked[tb_redact_copy(masked, room, sql, strlen(sql), TB_SECRETS)] = '\0';
+		pgstat_report_activity(me->st_state, masked);
 	}
 	/* a new text has no query id at first */
 	if (query_id != 0)
@@ -362,6 +361,7 @@ at_end_of_transaction(XactEvent event, void *arg)
 void
 tb_statement_text_init(void)
 {
+	masked = MemoryContextAlloc(TopMemoryContext, pgstat_track_activity_query_size);
 	next_post_parse_analyze = post_parse_analyze_hook;
 	post_parse_analyze_hook = after_parse_analysis;
 	next_planner = planner_hook;
