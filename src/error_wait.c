@@ -29,6 +29,11 @@ static const char wait_paths[] =
 
 static const char wait_ms_paths[] = "retry_after_ms,error.retry_after_ms";
 
+/* ... and the words before a time in a sentence */
+static const char *const wait_phrases[] = {
+	"again in ", "again after ", "retry in ", "retry after "
+};
+
 /* Where one of them is looked for, and what was found */
 typedef struct Wait
 {
@@ -43,13 +48,13 @@ static bool
 visit_wait(ErrorBody *body, json_t *value, void *state)
 {
 	Wait	   *wait = state;
-	RetryText	text;
+	RetryText text;
 	char		digits[32];
 
 	if (json_is_string(value))
 	{
-		text.at = json_string_value(value);
-		text.end = text.at + json_string_length(value);
+		text.		at = json_string_value(value);
+		text.		end = text.at + json_string_length(value);
 	}
 	else if (json_is_number(value))
 	{
@@ -58,8 +63,8 @@ visit_wait(ErrorBody *body, json_t *value, void *state)
 
 		if (length > sizeof(digits))
 			return false;
-		text.at = digits;
-		text.end = digits + length;
+		text.		at = digits;
+		text.		end = digits + length;
 	}
 	else
 		return false;
@@ -114,7 +119,7 @@ goes_on(RetryText text, const char *with)
 {
 	size_t		length = strlen(with);
 
-	if ((size_t) (text.end - text.at) < length)
+	if ((size_t) (text.end - text.at) <length)
 		return false;
 	for (size_t i = 0; i < length; i++)
 	{
@@ -170,7 +175,8 @@ read_words(RetryText text, Wait *wait)
 	{
 		const char *unit;
 
-		text.at++;
+		text.		at++;
+
 		unit = short_unit(text);
 		if (unit == NULL)
 			return false;
@@ -184,22 +190,26 @@ read_words(RetryText text, Wait *wait)
 static bool
 visit_sentence(ErrorBody *body, json_t *value, void *state)
 {
-	static const char *const phrases[] = {"again in ", "again after ", "retry in ", "retry after "};
-	RetryText	text;
+	RetryText text;
 
 	if (!json_is_string(value))
 		return false;
-	text.at = json_string_value(value);
-	text.end = text.at + json_string_length(value);
+	text.		at = json_string_value(value);
+	text.		end = text.at + json_string_length(value);
+
 	if (text.end - text.at > LONGEST_MESSAGE)
-		text.end = text.at + LONGEST_MESSAGE;
+		text.		end = text.at + LONGEST_MESSAGE;
+
 	for (; text.at < text.end; text.at++)
 	{
-		for (size_t i = 0; i < sizeof(phrases) / sizeof(phrases[0]); i++)
+		for (size_t i = 0; i < sizeof(wait_phrases) / sizeof(wait_phrases[0]); i++)
 		{
-			RetryText	behind = {text.at + strlen(phrases[i]), text.end};
+			RetryText	behind;
 
-			if (goes_on(text, phrases[i]) && read_words(behind, state))
+			behind.at = text.at + strlen(wait_phrases[i]);
+			behind.end = text.end;
+
+			if (goes_on(text, wait_phrases[i]) && read_words(behind, state))
 				return true;
 		}
 	}
