@@ -550,6 +550,8 @@ BEGIN
 
 	DELETE FROM tokenbill.provider_balance_history h
 	WHERE h.provider = told.provider AND h.currency = told.currency AND h.checked_at < now - watched.keep_history;
+	/* whoever reports wakes the worker, if that is not the worker itself */
+	PERFORM tokenbill.wake_worker('infinity');
 	RETURN state;
 END
 $function$;
@@ -605,7 +607,7 @@ BEGIN
 		RETURN NEXT tokenbill.put_provider_balance(watched, told,
 			CASE WHEN reason IS NULL THEN record_provider_balance.balance END, seen, reason);
 	END LOOP;
-	PERFORM tokenbill.wake_worker(tokenbill.next_alert_due());
+	PERFORM tokenbill.wake_worker(tokenbill.next_alert_look());
 END
 $function$;
 COMMENT ON FUNCTION tokenbill.record_provider_balance(text, numeric, text, timestamptz, text) IS

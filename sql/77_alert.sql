@@ -527,6 +527,19 @@ $function$;
 COMMENT ON FUNCTION tokenbill.evaluate_alerts() IS
 'Looks what is wrong, raises and clears alerts, at most a thousand, and tells it; returns how many changed their state. The worker calls it. Errors: 42501 a tenant';
 
+CREATE FUNCTION tokenbill.next_alert_look() RETURNS timestamptz
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+	now timestamptz := tokenbill.clock();
+BEGIN
+	/* but for a clock that was set back */
+	RETURN coalesce((SELECT CASE WHEN e.evaluated_at <= now THEN e.evaluated_at + interval '1 minute' END FROM tokenbill.alert_evaluation e), now);
+END
+$function$;
+COMMENT ON FUNCTION tokenbill.next_alert_look() IS 'Internal: when alerts may be looked at again at the soonest: a minute after the last time';
+
 /*
  * When alerts are to be looked at again: a minute after the last time if anything
  * has happened since that they could follow from, else when time alone makes them
@@ -541,15 +554,11 @@ DECLARE
 	marks record := tokenbill.alert_marks();
 	now timestamptz := tokenbill.clock();
 	last tokenbill.alert_evaluation;
-	soonest timestamptz;
+	soonest timestamptz := tokenbill.next_alert_look();
 BEGIN
 	SELECT e.* INTO last FROM tokenbill.alert_evaluation e;
-	/* but for a clock that was set back */
-	soonest := CASE WHEN last.evaluated_at <= now THEN last.evaluated_at + interval '1 minute' ELSE now END;
 	IF last.changes IS NOT NULL AND marks.changes IS NOT NULL THEN
 		IF last.changes <> marks.changes OR last.evaluated_at > now
-		   OR EXISTS (SELECT FROM tokenbill.provider_balance b WHERE b.updated_at >= last.evaluated_at)
-		   OR EXISTS (SELECT FROM tokenbill.worker_error e WHERE e.last_at >= last.evaluated_at)
 		   OR last.moves <> marks.moves AND EXISTS (SELECT FROM tokenbill.account_low_balance) THEN
 			RETURN soonest;
 		END IF;
@@ -576,8 +585,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $function$
 BEGIN
-	RETURN (SELECT coalesce((SELECT e.evaluated_at + interval '1 minute' FROM tokenbill.alert_evaluation e), tokenbill.clock())
-		WHERE EXISTS (SELECT FROM tokenbill.account_low_balance));
+	RETURN CASE WHEN EXISTS (SELECT FROM tokenbill.account_low_balance) THEN tokenbill.next_alert_look() END;
 END
 $function$;
 COMMENT ON FUNCTION tokenbill.low_balances_due() IS 'Internal: when alerts are to be looked at if a customer''s balance moves; null: none is watched';

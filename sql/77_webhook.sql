@@ -211,7 +211,7 @@ BEGIN
 	WHERE w.enabled AND (w.kinds IS NULL OR queue_webhooks.kind = ANY (w.kinds))
 		AND NOT (queue_webhooks.kind = 'worker_error' AND queue_webhooks.subject = 'webhook');
 	IF FOUND THEN
-		PERFORM tokenbill.wake_worker(tokenbill.clock());
+		PERFORM tokenbill.wake_worker(tokenbill.clock(), alerts => false);
 	END IF;
 END
 $function$;

@@ -48,6 +48,7 @@ BEGIN
 		SELECT o.sqlstate, o.message FROM tokenbill.worker_error o
 		WHERE o.duty = of_duty AND o.target = of_target
 		ORDER BY o.last_at DESC, o.first_at DESC OFFSET 50);
+	PERFORM tokenbill.wake_worker('infinity');
 END
 $function$;
 COMMENT ON FUNCTION tokenbill.record_worker_error(text, text, text, text, text, text) IS
@@ -68,10 +69,10 @@ COMMENT ON COLUMN tokenbill.worker_errors.first_at IS 'When it was first seen';
 COMMENT ON COLUMN tokenbill.worker_errors.last_at IS 'When it was last seen';
 COMMENT ON COLUMN tokenbill.worker_errors.count IS 'How often it was seen';
 
-CREATE FUNCTION tokenbill.wake_worker(at timestamptz DEFAULT '-infinity') RETURNS void
+CREATE FUNCTION tokenbill.wake_worker(at timestamptz DEFAULT '-infinity', alerts boolean DEFAULT true) RETURNS void
 LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'tokenbill_wake_worker';
-COMMENT ON FUNCTION tokenbill.wake_worker(timestamptz) IS
-'Internal: wakes this database''s worker when the transaction commits, if it sleeps for longer than until then; without a time always, for something has changed';
+COMMENT ON FUNCTION tokenbill.wake_worker(timestamptz, boolean) IS
+'Internal: wakes this database''s worker when the transaction commits, if it sleeps for longer than until then; without a time always. alerts: something has changed that they may follow from';
 
 /* What launcher and worker are doing. */
 CREATE FUNCTION tokenbill.worker_state(OUT process text, OUT pid integer, OUT state text, OUT started_at timestamptz,

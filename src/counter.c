@@ -388,10 +388,9 @@ tb_count_refusal(int sqlstate)
 
 /*
  * tb_count_change
- *		Something has changed that alerts may follow from, other than a report, an
- *		error or a movement, which can be told from their rows or are counted here
- *		themselves.  To be called when its transaction has ended, after
- *		tb_count_begin() in it.
+ *		Something has changed that alerts may follow from: a report, a provider, a
+ *		rule, an error ...  Movements of balances are counted by themselves.  To be
+ *		called when its transaction has ended, after tb_count_begin() in it.
  *
  * Who evaluates alerts takes down both counters before it looks at anything; as
  * long as they stay the same nothing has become visible since that it has not seen.

@@ -17,7 +17,8 @@
  *
  * libcurl's callbacks must not be left by a longjmp, so nothing that they reach
  * calls palloc, elog or anything else of the server's that throws.  That goes
- * for http_receive.c, http_guard.c and http_failure.c as wholes.
+ * for http_receive.c, http_guard.c and http_failure.c as wholes, and for
+ * before_request() in http_setup.c.
  */
 #ifndef TOKENBILL_HTTP_TRANSFER_H
 #define TOKENBILL_HTTP_TRANSFER_H

@@ -28,6 +28,7 @@ static bool listening = false;
 
 /* What to do when the present transaction ends. */
 static TimestampTz wake_by = DT_NOEND;	/* at COMMIT; DT_NOEND: do not wake */
+static bool changes = false;	/* at COMMIT: alerts may be others */
 static bool look = false;		/* at either end */
 static Oid	look_database;
 static int	n_bars = 0;			/* at either end */
@@ -81,8 +82,9 @@ at_end(XactEvent event, void *arg)
 
 	if (!committed && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
-	if (committed && wake_by == DT_NOBEGIN)
+	if (committed && changes)
 		tb_count_change();
+	changes = false;
 	if (committed && wake_by != DT_NOEND)
 		tb_wake_worker(wake_by);
 	wake_by = DT_NOEND;
@@ -111,7 +113,7 @@ listen_to_end(void)
 /*
  * tb_wake_by
  *		At COMMIT, wake this database's worker if it sleeps for longer than until
- *		this moment; DT_NOBEGIN wakes it anyway, and says that alerts may be others.
+ *		this moment; DT_NOBEGIN wakes it anyway.
  */
 void
 tb_wake_by(TimestampTz at)
@@ -119,7 +121,6 @@ tb_wake_by(TimestampTz at)
 	if (tb_workers == NULL)
 		return;
 	listen_to_end();
-	tb_count_begin();
 	wake_by = Min(wake_by, at);
 }
 
@@ -177,11 +178,16 @@ tb_unbar_at_end(Oid database)
 }
 
 /*
- * wake_worker(at timestamptz) -> void
+ * wake_worker(at timestamptz, alerts boolean) -> void
  */
 Datum
 tokenbill_wake_worker(PG_FUNCTION_ARGS)
 {
-	tb_wake_by(PG_GETARG_TIMESTAMPTZ(0));
+	if (tb_workers != NULL)
+	{
+		tb_wake_by(PG_GETARG_TIMESTAMPTZ(0));
+		tb_count_begin();
+		changes = changes || PG_GETARG_BOOL(1);
+	}
 	PG_RETURN_VOID();
 }

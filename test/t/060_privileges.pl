@@ -216,6 +216,7 @@ my %granted = (
 	alert_conditions => [ '', 'SELECT * FROM tokenbill.alert_conditions()' ],
 	tell_alert => [ '', "SELECT tokenbill.tell_alert(1, 'raised')" ],
 	next_alert_due => [ '', 'SELECT tokenbill.next_alert_due()' ],
+	next_alert_look => [ '', 'SELECT tokenbill.next_alert_look()' ],
 	next_alert_change => [ '', 'SELECT tokenbill.next_alert_change()' ],
 	low_balances_due => [ '', 'SELECT tokenbill.low_balances_due()' ],
 	alert_marks => [ '', 'SELECT * FROM tokenbill.alert_marks()' ],

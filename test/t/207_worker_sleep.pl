@@ -113,13 +113,32 @@ is(alerts(), 'provider_low p raised; provider_stale p cleared', 'until the condi
 clock_at('15:19:00');
 $server->wait_until('it to be cleared', sub { return alerts() eq 'provider_low p cleared; provider_stale p cleared'; });
 
+# a report that was made before the last look, and committed after it
+{
+	my $slow = $server->client(name => 'slow');
+	$slow->query('BEGIN');
+	$slow->query("SELECT tokenbill.record_provider_balance('p', 3, 'EUR')");
+	clock_at('15:19:30');
+	$c->query("SELECT tokenbill.set_credential_expiry('another', '2028-01-01')");
+	clock_at('15:20:00');
+	$server->wait_until('it to look', sub { return evaluated_at() eq '15:20:00'; });
+	asleep_until('2027-01-01 17:06:00+00 expired holds');
+	$slow->query('COMMIT');
+	$slow->close;
+	clock_at('15:21:00');
+	$server->wait_until('the alert', sub { return alerts() =~ /provider_low p raised$/; });
+	pass('a report that is committed late is not overlooked');
+	$c->query("SELECT tokenbill.set_credential_expiry('another', NULL)");
+}
+
 # ---- customers
+$c->query("SELECT tokenbill.set_alert_rule('provider_low', clear_after => '0')");
 $c->query("SELECT tokenbill.drop_provider('p')");
-clock_at('15:20:00');
+clock_at('15:22:00');
 asleep_until('2027-01-01 17:06:00+00 expired holds');
 $c->query("SELECT tokenbill.set_low_balance('a', 50)");
-clock_at('15:21:00');
-$server->wait_until('it to be looked at', sub { return evaluated_at() eq '15:21:00'; });
+clock_at('15:23:00');
+$server->wait_until('it to be looked at', sub { return evaluated_at() eq '15:23:00'; });
 asleep_until('2027-01-01 17:06:00+00 expired holds');
 pass('a balance is watched that does not move: it sleeps');
 $awake = times_awake($pid);
@@ -129,24 +148,24 @@ $c->query("SELECT tokenbill.charge_amount('a', 40, 'given up')");
 $c->query('ROLLBACK');
 is(times_awake($pid), $awake, 'what is rolled back does not wake it');
 $c->query("SELECT tokenbill.charge_amount('a', 1, 'little')");
-asleep_until('2027-01-01 15:22:00+00 alerts');
+asleep_until('2027-01-01 15:24:00+00 alerts');
 pass('one that moves is looked at a minute after the last time');
 $awake = times_awake($pid);
 $c->query("SELECT tokenbill.charge_amount('a', 1, 'more-' || i) FROM generate_series(1, 20) i");
 is(times_awake($pid), $awake, 'and its other movements wake nobody until then');
 $c->query("SELECT tokenbill.charge_amount('a', 20, 'much')");
-clock_at('15:22:00');
+clock_at('15:24:00');
 $server->wait_until('the alert', sub { return alerts() =~ /account_low a raised$/; });
 asleep_until('2027-01-01 17:06:00+00 expired holds');
 $c->query("SELECT tokenbill.recharge('a', 1000, 'order-2')");
-clock_at('15:23:00');
+clock_at('15:25:00');
 $server->wait_until('its end', sub { return alerts() =~ /account_low a cleared$/; });
 asleep_until('2027-01-01 17:06:00+00 expired holds');
 # a transaction that another session commits
 $c->query('BEGIN');
 $c->query("SELECT tokenbill.charge_amount('a', 1000, 'prepared')");
 $c->query("PREPARE TRANSACTION 'two phases'");
-clock_at('15:24:00');
+clock_at('15:26:00');
 {
 	my $other = $server->client(name => 'other');
 	$other->query("COMMIT PREPARED 'two phases'");
@@ -154,11 +173,11 @@ clock_at('15:24:00');
 }
 $server->wait_until('the alert', sub { return alerts() =~ /account_low a raised$/; });
 pass('a prepared transaction that moves it is noticed, too');
-asleep_until('2027-01-01 16:22:00+00 alerts');
+asleep_until('2027-01-01 16:24:00+00 alerts');
 pass('raised again in its quiet period, it is told when that is over');
 $c->query("SELECT tokenbill.release('a', 'hold')");
 $c->query("SELECT tokenbill.set_account_status('a', 'closed')");
-clock_at('15:25:00');
+clock_at('15:27:00');
 $server->wait_until('its end', sub { return alerts() =~ /account_low a cleared$/; });
 
 # ---- after a restart it looks once, whatever happened when nobody counted
@@ -166,8 +185,8 @@ asleep_until('2027-02-22 00:00:00+00 ledger months');
 $c->close;
 $server->restart;
 $c = $server->client;
-clock_at('15:26:00');
-$server->wait_until('it to look', sub { return evaluated_at() eq '15:26:00'; });
+clock_at('15:28:00');
+$server->wait_until('it to look', sub { return evaluated_at() eq '15:28:00'; });
 asleep_until('2027-02-22 00:00:00+00 ledger months');
 pass('then it sleeps');
 
