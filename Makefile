@@ -67,7 +67,7 @@ else # everything else is PGXS
 EXTENSION = tokenbill
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" tokenbill.control)
 MODULE_big = tokenbill
-OBJS = $(filter-out $(HTTP_OBJS),$(patsubst %.c,%.o,$(sort $(wildcard src/*.c))))
+OBJS = $(filter-out $(HTTP_OBJS) $(TOKEN_OBJS),$(patsubst %.c,%.o,$(sort $(wildcard src/*.c))))
 
 # chain.c hashes with OpenSSL, error_body.c reads JSON with jansson
 SHLIB_LINK += -lcrypto -ljansson
@@ -75,8 +75,13 @@ SHLIB_LINK += -lcrypto -ljansson
 # A second library, which the worker loads when it has a request to make: what
 # needs libcurl. No session is to load that before its first charge.
 HTTP_OBJS = $(patsubst %,src/%.o,http http_failure http_guard http_loop http_memory \
-	http_receive http_setup)
+	http_receive http_setup token_library)
 HTTP_LIBRARY = tokenbill_http$(DLSUFFIX)
+
+# And a third one, which that loads when it has a token to make or to read: what
+# needs libjwt and jansson, whose json_object() must not be taken for the server's.
+TOKEN_OBJS = $(patsubst %,src/%.o,jwt token_read)
+TOKEN_LIBRARY = tokenbill_token$(DLSUFFIX)
 
 DATA = $(sort $(wildcard sql/upgrade/tokenbill--*--*.sql))
 DATA_built = tokenbill--$(EXTVERSION).sql
@@ -95,7 +100,8 @@ ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=tokenbill
 # brings them; on a machine that has them, make installcheck TAP_TESTS=1.
 PROVE_TESTS = test/t/*.pl
 
-EXTRA_CLEAN = tokenbill--*.sql tokenbill--*.sql.part $(HTTP_OBJS) $(HTTP_LIBRARY)
+EXTRA_CLEAN = tokenbill--*.sql tokenbill--*.sql.part $(HTTP_OBJS) $(HTTP_LIBRARY) \
+	$(TOKEN_OBJS) $(TOKEN_LIBRARY)
 
 PG_CONFIG = pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
@@ -131,23 +137,26 @@ include $(PGXS)
 pg_regress_installcheck := $(subst && ,&& PATH='$(bindir):'"$$PATH" test/with-key ,$(pg_regress_installcheck))
 
 # Debian's PGXS does not track headers
-$(OBJS) $(HTTP_OBJS): $(wildcard src/*.h)
+$(OBJS) $(HTTP_OBJS) $(TOKEN_OBJS): $(wildcard src/*.h)
 
-# PGXS makes one library; the other one is made, installed and taken away in the
-# same way. It has no functions for SQL, so there is nothing to inline and no
+# PGXS makes one library; the other ones are made, installed and taken away in the
+# same way. They have no functions for SQL, so there is nothing to inline and no
 # bitcode.
 $(HTTP_LIBRARY): $(HTTP_OBJS)
 	$(LINK.shared) -o $@ $(HTTP_OBJS) $(LDFLAGS) $(LDFLAGS_SL) $(SHLIB_LINK) -lcurl
 
-all: $(HTTP_LIBRARY)
+$(TOKEN_LIBRARY): $(TOKEN_OBJS)
+	$(LINK.shared) -o $@ $(TOKEN_OBJS) $(LDFLAGS) $(LDFLAGS_SL) $(SHLIB_LINK) -ljwt -ljansson
+
+all: $(HTTP_LIBRARY) $(TOKEN_LIBRARY)
 
 install: install-http
-install-http: $(HTTP_LIBRARY) installdirs
-	$(INSTALL_SHLIB) $(HTTP_LIBRARY) '$(DESTDIR)$(pkglibdir)/'
+install-http: $(HTTP_LIBRARY) $(TOKEN_LIBRARY) installdirs
+	$(INSTALL_SHLIB) $(HTTP_LIBRARY) $(TOKEN_LIBRARY) '$(DESTDIR)$(pkglibdir)/'
 
 uninstall: uninstall-http
 uninstall-http:
-	rm -f '$(DESTDIR)$(pkglibdir)/$(HTTP_LIBRARY)'
+	rm -f '$(DESTDIR)$(pkglibdir)/$(HTTP_LIBRARY)' '$(DESTDIR)$(pkglibdir)/$(TOKEN_LIBRARY)'
 
 .PHONY: install-http uninstall-http
 

@@ -21,17 +21,19 @@ CREATE TYPE tokenbill.http_call AS (
 	secret text,
 	auth text,
 	timeout_ms integer,
-	max_bytes integer
+	max_bytes integer,
+	secrets jsonb
 );
 COMMENT ON TYPE tokenbill.http_call IS 'A request that the worker is to make';
-COMMENT ON COLUMN tokenbill.http_call.purpose IS 'What it is for: provider or webhook';
+COMMENT ON COLUMN tokenbill.http_call.purpose IS 'What it is for: provider, webhook, device or token';
 COMMENT ON COLUMN tokenbill.http_call.target IS 'Name of the provider, or of the delivery';
 COMMENT ON COLUMN tokenbill.http_call.lease IS 'Number of the claim; an answer under another one is ignored';
 COMMENT ON COLUMN tokenbill.http_call.method IS 'GET, POST ...';
-COMMENT ON COLUMN tokenbill.http_call.url IS 'Where to; {secret} in it is replaced in the worker';
+COMMENT ON COLUMN tokenbill.http_call.url IS 'Where to; {secret} in it is replaced in the worker. Null: nobody is asked, access_token of secrets is the result';
 COMMENT ON COLUMN tokenbill.http_call.headers IS 'Object of names and values; {secret} in a value is replaced in the worker';
 COMMENT ON COLUMN tokenbill.http_call.body IS 'What is sent; null: nothing';
 COMMENT ON COLUMN tokenbill.http_call.secret IS 'Name of the secret; null: it needs none';
 COMMENT ON COLUMN tokenbill.http_call.auth IS 'How the worker signs it: aliyun, volcengine or hmac_sha256; null: not';
 COMMENT ON COLUMN tokenbill.http_call.timeout_ms IS 'How long it may take; null: tokenbill.request_timeout';
 COMMENT ON COLUMN tokenbill.http_call.max_bytes IS 'How long the answer may be; null: tokenbill.max_response_size';
+COMMENT ON COLUMN tokenbill.http_call.secrets IS 'Further placeholders, in url, headers and body, which is a form then. Object of name and {secret: its name; user: made into the credentials of HTTP Basic; jwt: alg, header and claims of what is signed with it}; null: none';

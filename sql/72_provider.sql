@@ -261,7 +261,9 @@ BEGIN
 			PERFORM tokenbill.refuse('22023', 'secret and secret_name exclude each other', '{"argument": "secret_name"}',
 				'Pass the key itself as secret, or the name under which set_secret() stored it as secret_name.');
 		END IF;
-		IF NOT EXISTS (SELECT FROM tokenbill.secret s WHERE s.name = check_provider_arguments.secret_name) THEN
+		/* an access token may be on its way */
+		IF NOT EXISTS (SELECT FROM tokenbill.secret s WHERE s.name = check_provider_arguments.secret_name)
+		   AND NOT EXISTS (SELECT FROM tokenbill.oauth_client c WHERE tokenbill.token_secret(c.provider) = check_provider_arguments.secret_name) THEN
 			PERFORM tokenbill.refuse('PT404', format('secret "%s" does not exist', check_provider_arguments.secret_name),
 				jsonb_build_object('argument', 'secret_name', 'secret', check_provider_arguments.secret_name), 'Store it with tokenbill.set_secret() first.');
 		END IF;

@@ -95,7 +95,7 @@ BEGIN
 	RETURN ROW('provider', watched.provider, check_call.lease, r.method,
 		base || tokenbill.fill_template(r.path, watched, check_call.page, 'path') || coalesce('?' || query, ''), headers,
 		tokenbill.fill_template(r.body, watched, check_call.page, 'body'), watched.secret,
-		CASE WHEN watched.secret IS NOT NULL THEN r.auth END, NULL, NULL)::tokenbill.http_call;
+		CASE WHEN watched.secret IS NOT NULL THEN r.auth END, NULL, NULL, NULL)::tokenbill.http_call;
 END
 $function$;
 COMMENT ON FUNCTION tokenbill.check_call(tokenbill.provider, tokenbill.preset_request, bigint, text) IS 'Internal: a request of a preset, for this provider, now';

@@ -330,7 +330,7 @@ BEGIN
 	LOOP
 		/* whoever changes a provider locks it first, and then this row: waiting for it here would be a deadlock */
 		SELECT p.* INTO watched FROM tokenbill.provider p WHERE p.provider = state.provider FOR NO KEY UPDATE SKIP LOCKED;
-		CONTINUE WHEN NOT FOUND;
+		CONTINUE WHEN NOT FOUND OR tokenbill.lacks_token(watched);
 		BEGIN
 			kind := tokenbill.find_preset(watched.preset);
 			IF kind.source = 'ledger' THEN
@@ -564,6 +564,7 @@ BEGIN
 		END IF;
 	END IF;
 
+	PERFORM tokenbill.token_refused(watched.secret, record_check.headers) WHERE record_check.status = 401;
 	/* and what follows */
 	state.error := problem;
 	UPDATE tokenbill.provider_check c

@@ -270,7 +270,7 @@ BEGIN
 	SELECT 'webhook', c.delivery::text, c.lease, 'POST', w.url,
 		jsonb_build_object('Content-Type', 'application/json', 'Idempotency-Key', c.delivery::text),
 		c.body, w.secret, CASE WHEN w.secret IS NOT NULL AND position('{secret}' IN w.url) = 0 THEN 'hmac_sha256' END,
-		NULL::integer, NULL::integer
+		NULL::integer, NULL::integer, NULL::jsonb
 	FROM claimed c JOIN tokenbill.alert_webhook w ON w.name = c.webhook;
 END
 $function$;

@@ -289,7 +289,8 @@ COMMENT ON FUNCTION tokenbill.run_upkeep() IS
 
 /*
  * Calls: the worker takes them on, makes them, and tells what came of them.  It
- * knows neither providers nor webhooks; these functions know whose they are.
+ * knows neither providers nor webhooks nor tokens; these functions know whose they
+ * are.
  *
  * Whoever is broken must not keep the other from being asked.
  */
@@ -299,33 +300,52 @@ SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
 	claimed bigint := 0;
+	claims text;
+	got bigint;
 	state text;
 	message text;
 	detail text;
 	hint text;
 BEGIN
-	BEGIN
-		RETURN QUERY SELECT * FROM tokenbill.claim_checks(claim_calls.max);
-		GET DIAGNOSTICS claimed = ROW_COUNT;
-	EXCEPTION WHEN OTHERS THEN
-		GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-		PERFORM tokenbill.record_worker_error('claim checks', '', state, message, nullif(detail, ''), nullif(hint, ''));
-	END;
-	IF claimed < claim_calls.max THEN
-		RETURN QUERY SELECT * FROM tokenbill.claim_webhooks(claim_calls.max - claimed::integer);
-	END IF;
+	/* tokens first: checks wait for them */
+	FOREACH claims IN ARRAY ARRAY['tokens', 'devices', 'checks', 'webhooks'] LOOP
+		EXIT WHEN claimed >= claim_calls.max;
+		BEGIN
+			CASE claims
+			WHEN 'tokens' THEN
+				RETURN QUERY SELECT * FROM tokenbill.claim_tokens((claim_calls.max - claimed)::integer);
+			WHEN 'devices' THEN
+				RETURN QUERY SELECT * FROM tokenbill.claim_devices((claim_calls.max - claimed)::integer);
+			WHEN 'checks' THEN
+				RETURN QUERY SELECT * FROM tokenbill.claim_checks((claim_calls.max - claimed)::integer);
+			WHEN 'webhooks' THEN
+				RETURN QUERY SELECT * FROM tokenbill.claim_webhooks((claim_calls.max - claimed)::integer);
+			END CASE;
+			GET DIAGNOSTICS got = ROW_COUNT;
+			claimed := claimed + got;
+		EXCEPTION WHEN OTHERS THEN
+			GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+			PERFORM tokenbill.record_worker_error('claim ' || claims, '', state, message, nullif(detail, ''), nullif(hint, ''));
+		END;
+	END LOOP;
 END
 $function$;
 COMMENT ON FUNCTION tokenbill.claim_calls(integer) IS 'Internal: takes on calls that are due, at most max, for the worker to make';
 
 CREATE FUNCTION tokenbill.record_call(purpose text, target text, lease bigint, status integer, headers jsonb, body bytea, error text,
-	error_kind text, duration_ms integer)
+	error_kind text, duration_ms integer, secrets jsonb DEFAULT NULL)
 RETURNS SETOF tokenbill.http_call
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $function$
 BEGIN
 	CASE record_call.purpose
+	WHEN 'token' THEN
+		PERFORM tokenbill.record_token(record_call.target, record_call.lease, record_call.status, record_call.headers,
+			record_call.body, record_call.error, record_call.error_kind, record_call.secrets);
+	WHEN 'device' THEN
+		PERFORM tokenbill.record_device(record_call.target, record_call.lease, record_call.status, record_call.headers,
+			record_call.body, record_call.error, record_call.error_kind, record_call.secrets);
 	WHEN 'provider' THEN
 		RETURN QUERY SELECT * FROM tokenbill.record_check(record_call.target, record_call.lease, record_call.status, record_call.headers,
 			record_call.body, record_call.error, record_call.error_kind, record_call.duration_ms);
@@ -335,8 +355,8 @@ BEGIN
 	END CASE;
 END
 $function$;
-COMMENT ON FUNCTION tokenbill.record_call(text, text, bigint, integer, jsonb, bytea, text, text, integer) IS
-'Internal: takes in what came of a call, and returns the calls that follow it';
+COMMENT ON FUNCTION tokenbill.record_call(text, text, bigint, integer, jsonb, bytea, text, text, integer, jsonb) IS
+'Internal: takes in what came of a call, and returns the calls that follow it; of a device or token call secrets has what was secret in the answer, encrypted, and body the rest';
 
 /* Only one worker works in a database, so what is claimed when it begins was claimed by one that is no more. */
 CREATE FUNCTION tokenbill.release_claims(ended_badly boolean) RETURNS void
@@ -346,19 +366,22 @@ AS $function$
 BEGIN
 	PERFORM tokenbill.release_checks(release_claims.ended_badly);
 	PERFORM tokenbill.release_webhooks(release_claims.ended_badly);
+	PERFORM tokenbill.release_tokens(release_claims.ended_badly);
+	PERFORM tokenbill.release_devices(release_claims.ended_badly);
 END
 $function$;
 COMMENT ON FUNCTION tokenbill.release_claims(boolean) IS 'Internal: frees the calls that a worker which has ended had taken on; ended_badly: nobody had told it to end';
 
 /* All the worker has to do, and when: what it sleeps by. */
 CREATE FUNCTION tokenbill.due() RETURNS TABLE (duty text, due_at timestamptz, is_call boolean)
-LANGUAGE plpgsql VOLATILE ROWS 8
+LANGUAGE plpgsql VOLATILE ROWS 10
 SET search_path = pg_catalog, pg_temp
 AS $function$
 BEGIN
 	RETURN QUERY
 	SELECT d.duty, d.due_at, true
-	FROM (VALUES ('provider checks', tokenbill.next_check_due()), ('webhooks', tokenbill.next_webhook_due())) AS d(duty, due_at)
+	FROM (VALUES ('provider checks', tokenbill.next_check_due()), ('webhooks', tokenbill.next_webhook_due()),
+		('access tokens', tokenbill.next_token_due()), ('device grants', tokenbill.next_device_due())) AS d(duty, due_at)
 	WHERE d.due_at IS NOT NULL
 	UNION ALL
 	SELECT u.duty, u.due_at, false FROM tokenbill.upkeep_due() u;

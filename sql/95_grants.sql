@@ -155,3 +155,16 @@ TO tokenbill_admin;
 GRANT EXECUTE ON FUNCTION tokenbill.set_low_balance(text, numeric) TO tokenbill_billing;
 GRANT SELECT ON tokenbill.alerts, tokenbill.alert_rules, tokenbill.credential_expiries, tokenbill.alert_webhooks, tokenbill.alert_deliveries TO tokenbill_reader;
 GRANT SELECT ON tokenbill.low_balances TO tokenbill_app, tokenbill_billing, tokenbill_reader;
+
+/* OAuth: administrators set clients up and log in; who looks sees how it goes, but not what is to be typed in */
+REVOKE ALL ON SEQUENCE tokenbill.device_grant_number FROM PUBLIC;
+REVOKE ALL ON PROCEDURE tokenbill.oauth_device_login(text, interval, text, text, text, timestamptz, text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+	tokenbill.set_oauth_client(text, text, text, text, text, text, text, text, jsonb, text, text, text, jsonb, jsonb, interval, interval),
+	tokenbill.drop_oauth_client(text),
+	tokenbill.oauth_device_begin(text, boolean),
+	tokenbill.oauth_refresh(text)
+TO tokenbill_admin;
+GRANT EXECUTE ON PROCEDURE tokenbill.oauth_device_login(text, interval, text, text, text, timestamptz, text, text) TO tokenbill_admin;
+GRANT SELECT ON tokenbill.oauth_clients, tokenbill.device_grants TO tokenbill_admin;
+GRANT SELECT ON tokenbill.access_tokens TO tokenbill_reader;

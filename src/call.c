@@ -6,8 +6,9 @@
  *	  the library		a step, once	that makes requests; http_engine.c
  *	  master key		no transaction	calls that need it wait, the others do not
  *	  secrets			a step			those that are needed, still encrypted
- *	  tb_http_start()	no transaction	the secret is in the request, and wiped here
+ *	  tb_http_start()	no transaction	the secrets are in the request, and wiped here
  *	  ...
+ *	  token_answer.c	no transaction	what is secret in the answer is encrypted
  *	  record_call()		a step			what came of it, and what to ask next
  *
  * A call that needs a secret waits in a queue until the master key is there
@@ -20,21 +21,21 @@
 #include "call.h"
 
 #include "access/htup_details.h"
+#include "call_record.h"
+#include "call_secret.h"
 #include "http.h"
 #include "key_hold.h"
 #include "lib/ilist.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "query.h"
-#include "secret.h"
+#include "token_answer.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "worker.h"
 
-#define COLUMNS 11
-#define MARKER "{secret}"
-#define CALL_COLUMNS \
-	"c.purpose, c.target, c.lease, c.method, c.url, c.headers, c.body, c.secret, c.auth, c.timeout_ms, c.max_bytes"
+#define COLUMNS 12
+
 
 /* How many calls may wait for the master key. */
 #define MAX_WAITING 1000
@@ -52,22 +53,15 @@ typedef struct Call
 	MemoryContext context;
 	HttpRequest request;
 	Jsonb	   *headers;
-	char	   *secret;
+	List	   *secrets;		/* of CallSecret * */
+	bool		is_form;		/* the body has places for secrets, too */
+	bool		asks_nobody;	/* a token is made of its secrets, and that is
+								 * all */
 	char	   *auth;
-	SealedSecret *sealed;
 	Refusal    *refusal;		/* why it cannot be made */
 	TimestampTz since;			/* when it began to wait for the key */
 	HoldNumber	newer_than;		/* keys of that number do not have its own */
 } Call;
-
-/* What a step hands out: calls, in a memory context that outlives it. */
-typedef struct Calls
-{
-	MemoryContext context;
-	List	   *list;			/* of Call * */
-	int			max;			/* of a claim */
-	const HttpAnswer *answer;	/* of a record */
-} Calls;
 
 /* Calls that wait for the master key, those that wait for longest first. */
 static dlist_head waiting = DLIST_STATIC_INIT(waiting);
@@ -77,7 +71,7 @@ static MemoryContext waiting_context = NULL;
 Duty		tb_claim_duty = {.name = "claim calls",.not_before = DT_NOBEGIN};
 static Duty secret_duty = {.name = "read secrets",.not_before = DT_NOBEGIN};
 static Duty open_duty = {.name = "open a secret",.not_before = DT_NOBEGIN};
-static Duty record_duty = {.name = "record a call",.not_before = DT_NOBEGIN};
+
 
 static char *
 text_or_null(Datum value, bool null)
@@ -85,9 +79,11 @@ text_or_null(Datum value, bool null)
 	return null ? NULL : TextDatumGetCString(value);
 }
 
-/* Copy the rows of SPI_tuptable, whose columns are CALL_COLUMNS. */
-static void
-read_calls(Calls *calls)
+/*
+ * tb_read_calls
+ *		Copy the rows of SPI_tuptable, whose columns are TB_CALL_COLUMNS. */
+void
+tb_read_calls(Calls *calls)
 {
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -106,9 +102,12 @@ read_calls(Calls *calls)
 		request->lease = nulls[2] ? 0 : DatumGetInt64(values[2]);
 		request->method = nulls[3] ? "GET" : TextDatumGetCString(values[3]);
 		request->url = nulls[4] ? "" : TextDatumGetCString(values[4]);
+		call->asks_nobody = nulls[4];
 		call->headers = nulls[5] ? NULL : DatumGetJsonbPCopy(values[5]);
 		request->body = text_or_null(values[6], nulls[6]);
-		call->secret = text_or_null(values[7], nulls[7]);
+		call->secrets = tb_call_secrets(text_or_null(values[7], nulls[7]),
+										nulls[11] ? NULL : DatumGetJsonbPCopy(values[11]));
+		call->is_form = !nulls[11];
 		call->auth = text_or_null(values[8], nulls[8]);
 		request->timeout_ms = nulls[9] ? 0 : DatumGetInt32(values[9]);
 		request->max_bytes = nulls[10] ? 0 : DatumGetInt32(values[10]);
@@ -138,7 +137,7 @@ static void
 claim(void *arg)
 {
 	static Statement query = {
-		.sql = "SELECT " CALL_COLUMNS " FROM tokenbill.claim_calls($1) c",
+		.sql = "SELECT " TB_CALL_COLUMNS " FROM tokenbill.claim_calls($1) c",
 		.nargs = 1,
 		.types = {INT4OID}
 	};
@@ -147,7 +146,7 @@ claim(void *arg)
 
 	values[0] = Int32GetDatum(calls->max);
 	tb_run(&query, values, NULL);
-	read_calls(calls);
+	tb_read_calls(calls);
 }
 
 /* Step: read the secrets of calls, as they are stored. */
@@ -162,90 +161,9 @@ load_secrets(void *arg)
 		Call	   *call = lfirst(cell);
 		MemoryContext old = MemoryContextSwitchTo(call->context);
 
-		call->refusal = tb_secret_load(call->secret, &call->sealed);
+		call->refusal = tb_call_secrets_load(call->secrets);
 		MemoryContextSwitchTo(old);
 	}
-}
-
-/* The headers of an answer, as a JSON object. */
-static Jsonb *
-headers_of(const HttpAnswer *answer)
-{
-	JsonbParseState *state = NULL;
-
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	for (int i = 0; i < answer->header_count; i++)
-	{
-		JsonbValue	value;
-
-		value.type = jbvString;
-		value.val.string.val = answer->headers[i].name;
-		value.val.string.len = strlen(answer->headers[i].name);
-		pushJsonbValue(&state, WJB_KEY, &value);
-		value.val.string.val = answer->headers[i].value;
-		value.val.string.len = strlen(answer->headers[i].value);
-		pushJsonbValue(&state, WJB_VALUE, &value);
-	}
-	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
-}
-
-/* Step: record what came of a call; there may be calls that follow. */
-static void
-record(void *arg)
-{
-	static Statement query = {
-		.sql = "SELECT " CALL_COLUMNS " FROM tokenbill.record_call($1, $2, $3, $4, $5, $6, $7, $8, $9) c",
-		.nargs = 9,
-		.types = {TEXTOID, TEXTOID, INT8OID, INT4OID, JSONBOID, BYTEAOID, TEXTOID, TEXTOID, INT4OID}
-	};
-	Calls	   *calls = arg;
-	const HttpAnswer *answer = calls->answer;
-	bool		answered = answer->status != 0;
-	Datum		values[9];
-	char		nulls[10] = "         ";
-
-	values[0] = CStringGetTextDatum(answer->purpose);
-	values[1] = CStringGetTextDatum(answer->target);
-	values[2] = Int64GetDatum(answer->lease);
-	values[3] = Int32GetDatum(answer->status);
-	values[4] = JsonbPGetDatum(headers_of(answer));
-	nulls[3] = nulls[4] = nulls[5] = answered ? ' ' : 'n';
-	nulls[6] = nulls[7] = answered ? 'n' : ' ';
-	if (answered)
-		values[5] = PointerGetDatum(cstring_to_text_with_len(answer->body_length > 0 ? answer->body : "",
-															 (int) answer->body_length));
-	else
-	{
-		values[6] = CStringGetTextDatum(answer->error);
-		values[7] = CStringGetTextDatum(answer->error_kind);
-	}
-	values[8] = Int32GetDatum(answer->duration_ms);
-	tb_run(&query, values, nulls);
-	read_calls(calls);
-}
-
-/*
- * Record an answer; calls that follow are added to the list.
- *
- * If it cannot be recorded as it is, that is recorded in its place, so that the
- * call does not stay open until its lease runs out.
- */
-static void
-record_answer(Calls *calls, const HttpAnswer *answer)
-{
-	HttpAnswer	unreadable = {0};
-
-	calls->answer = answer;
-	if (tb_step(&record_duty, answer->target, record, calls))
-		return;
-	unreadable.purpose = answer->purpose;
-	unreadable.target = answer->target;
-	unreadable.lease = answer->lease;
-	unreadable.error = "the answer could not be recorded; see worker_errors";
-	unreadable.error_kind = "protocol";
-	unreadable.duration_ms = answer->duration_ms;
-	calls->answer = &unreadable;
-	(void) tb_step(&record_duty, answer->target, record, calls);
 }
 
 /* Record that a call was not made, and why: a word and a sentence. */
@@ -259,65 +177,12 @@ record_not_made(Calls *calls, const Call *call, const char *kind, const char *wh
 	answer.lease = call->request.lease;
 	answer.error = why;
 	answer.error_kind = kind;
-	record_answer(calls, &answer);
+	tb_record_as(calls, &answer, NULL);
 }
 
-static bool
-is_unreserved(char c)
-{
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-		(c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_' || c == '~';
-}
-
-/* Put a byte of the secret behind "at"; percent-encoded (RFC 3986, 2.1) in a URL. */
-static char *
-put_byte(char *at, char c, bool in_url)
-{
-	static const char digits[] = "0123456789ABCDEF";
-
-	if (!in_url || is_unreserved(c))
-		*at++ = c;
-	else
-	{
-		*at++ = '%';
-		*at++ = digits[(unsigned char) c >> 4];
-		*at++ = digits[(unsigned char) c & 15];
-	}
-	return at;
-}
-
-/*
- * A copy of a text with the secret in place of each marker.  It is made in one
- * piece, so that no half of it is left behind anywhere.
- */
-static char *
-insert_secret(const char *source, const SecretText *secret, bool in_url)
-{
-	size_t		room = strlen(source) + 1;
-	char	   *copy;
-	char	   *at;
-
-	for (const char *c = source; secret != NULL && (c = strstr(c, MARKER)) != NULL; c++)
-		room += secret->length * (in_url ? 3 : 1);
-	copy = at = palloc(room);
-	while (*source != '\0')
-	{
-		if (secret == NULL || strncmp(source, MARKER, strlen(MARKER)) != 0)
-		{
-			*at++ = *source++;
-			continue;
-		}
-		for (size_t i = 0; i < secret->length; i++)
-			at = put_byte(at, secret->data[i], in_url);
-		source += strlen(MARKER);
-	}
-	*at = '\0';
-	return copy;
-}
-
-/* The headers of a call, one line each, with the secret in them. */
+/* The headers of a call, one line each, with the secrets in them. */
 static List *
-header_lines(Jsonb *headers, const SecretText *secret)
+header_lines(Jsonb *headers, const List *secrets)
 {
 	List	   *lines = NIL;
 	JsonbIterator *iterator;
@@ -334,31 +199,34 @@ header_lines(Jsonb *headers, const SecretText *secret)
 			name = pnstrdup(value.val.string.val, value.val.string.len);
 		else if (token == WJB_VALUE && value.type == jbvString)
 			lines = lappend(lines,
-							insert_secret(psprintf("%s: %.*s", name, value.val.string.len,
-												   value.val.string.val),
-										  secret, false));
+							tb_call_fill(psprintf("%s: %.*s", name, value.val.string.len,
+												  value.val.string.val),
+										 secrets, false));
 	}
 	return lines;
 }
 
 /*
- * Start a call.  Returns why it cannot be, or NULL.
+ * Start a call whose secrets are open.  Returns why it cannot be, or NULL.
  *
- * The copies with the secret in them are wiped, and were never in memory that
- * grew; tb_http_start() wipes its own.
+ * The copies with secrets in them are wiped, and were never in memory that grew;
+ * tb_http_start() wipes its own.
  */
 static Refusal *
-start_call(Call *call, const SecretText *secret)
+start_call(Call *call)
 {
 	HttpRequest request = call->request;
+	const SecretText *secret = tb_call_secret(call->secrets, "secret");
 	Refusal    *refusal = NULL;
 	ListCell   *cell;
 
-	request.url = insert_secret(request.url, secret, true);
-	request.headers = header_lines(call->headers, secret);
+	request.url = tb_call_fill(request.url, call->secrets, true);
+	request.headers = header_lines(call->headers, call->secrets);
 	if (request.body != NULL)
 	{
 		request.body = pg_server_to_any(request.body, strlen(request.body), PG_UTF8);
+		if (call->is_form)
+			request.body = tb_call_fill(request.body, call->secrets, true);
 		request.body_length = strlen(request.body);
 	}
 	if (call->auth != NULL && secret != NULL)
@@ -368,6 +236,8 @@ start_call(Call *call, const SecretText *secret)
 	foreach(cell, request.headers)
 		explicit_bzero(lfirst(cell), strlen(lfirst(cell)));
 	explicit_bzero(request.url, strlen(request.url));
+	if (call->is_form && request.body != NULL)
+		explicit_bzero(request.body, request.body_length);
 	return refusal;
 }
 
@@ -404,29 +274,68 @@ record_refused(Calls *calls, const Call *call, const Refusal *refusal)
 	record_not_made(calls, call, "secret", refusal->message);
 }
 
+/* Record a token that was made here, of a call that asks nobody. */
+static void
+record_made(Calls *calls, const Call *call, const TokenRecord *made)
+{
+	HttpAnswer	answer = {0};
+
+	answer.purpose = call->request.purpose;
+	answer.target = call->request.target;
+	answer.lease = call->request.lease;
+	answer.status = 200;
+	tb_record_as(calls, &answer, made);
+}
+
+/* Make the token of a call that asks nobody. */
+static Refusal *
+make_token(const Call *call, const MasterKey *key, TokenRecord *made)
+{
+	const SecretText *token = tb_call_secret(call->secrets, "access_token");
+
+	if (token == NULL)
+		return tb_refusal(ERRCODE_INTERNAL_ERROR, "{}", "It has neither an address nor a token.",
+						  "there is nothing to do for a call");
+	return tb_token_seal(call->request.target, call->request.lease, token, key, made);
+}
+
 /*
- * Open the secret of a call, which has been read, and start it.  If it wants a key
+ * Whether a call needs the master key: also one whose answer will have secrets in
+ * it, so that it is not made where they could not be stored.
+ */
+static bool
+needs_key(const Call *call)
+{
+	return call->secrets != NIL || tb_holds_tokens(call->request.purpose);
+}
+
+/*
+ * Open the secrets of a call, which have been read, and start it.  If one wants a key
  * that we do not have, what we have may be of before a rotation: then it waits for
  * newer ones, once.
  */
 static void
-start_with_secret(Calls *calls, Call *call)
+start_with_secrets(Calls *calls, Call *call)
 {
 	MemoryContext old = MemoryContextSwitchTo(call->context);
-	SecretText	secret = {0};
+	TokenRecord made = {0};
 	HoldNumber	number;
 	const MasterKey *key = tb_hold_key(&number);
 
+	if (call->refusal == NULL && tb_holds_tokens(call->request.purpose))
+		call->refusal = tb_token_ready();
 	if (call->refusal == NULL)
-		call->refusal = tb_secret_open(call->sealed, key, &secret);
+		call->refusal = tb_call_secrets_open(call->secrets, key);
 	if (call->refusal == NULL)
-	{
-		call->refusal = start_call(call, &secret);
-		tb_secret_wipe(&secret);
-	}
+		call->refusal = call->asks_nobody ? make_token(call, key, &made) : start_call(call);
+	tb_call_secrets_wipe(call->secrets);
 	MemoryContextSwitchTo(old);
 	if (call->refusal == NULL)
+	{
+		if (made.secrets != NULL)
+			record_made(calls, call, &made);
 		return;
+	}
 	if (call->refusal->sqlstate == ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION &&
 		call->newer_than == 0)
 	{
@@ -435,7 +344,7 @@ start_with_secret(Calls *calls, Call *call)
 		wait_for_key(call);
 		return;
 	}
-	tb_duty_refused(&open_duty, call->secret, call->refusal);
+	tb_duty_refused(&open_duty, call->request.target, call->refusal);
 	record_refused(calls, call, call->refusal);
 }
 
@@ -493,7 +402,7 @@ serve_waiting(Calls *calls)
 		if (!tb_step(&secret_duty, NULL, load_secrets, &some))
 			continue;
 		foreach(cell, some.list)
-			start_with_secret(calls, lfirst(cell));
+			start_with_secrets(calls, lfirst(cell));
 	}
 	tb_hold_release();
 	return waiting_count != before;
@@ -531,8 +440,8 @@ start_calls(Calls *calls)
 		{
 			Call	   *call = lfirst(cell);
 
-			if (call->secret == NULL)
-				call->refusal = start_call(call, NULL);
+			if (!needs_key(call))
+				call->refusal = start_call(call);
 			else
 			{
 				call->since = GetCurrentTimestamp();
@@ -566,15 +475,8 @@ bool
 tb_calls_record(void)
 {
 	Calls		calls = {.context = CurrentMemoryContext};
-	HttpAnswer	answer;
-	bool		any = false;
+	bool		any = tb_record_answers(&calls);
 
-	while (tb_http_next(&answer))
-	{
-		record_answer(&calls, &answer);
-		tb_http_done(&answer);
-		any = true;
-	}
 	start_calls(&calls);
 	return any;
 }

@@ -10,5 +10,6 @@ extern bool tb_calls_record(void);
 extern bool tb_calls_resume(void);
 extern int	tb_calls_room(void);
 extern int	tb_calls_claim(int max);
+extern TimestampTz tb_calls_retry_at(void);
 
 #endif							/* TOKENBILL_CALL_H */

@@ -407,6 +407,11 @@ tokenbill_http_engine(void)
 		.wait = wait_for_any,
 		.next = next_answer,
 		.done = done_with,
+		.token_load = tb_token_load,
+		.token_read = tb_token_read,
+		.token_forget = tb_token_forget,
+		.token_sign = tb_token_sign,
+		.forget_text = tb_wiped_free,
 	};
 
 	return &engine;

@@ -138,3 +138,57 @@ tb_http_done(HttpAnswer *answer)
 {
 	engine->done(answer);
 }
+
+/*
+ * tb_engine_load_tokens
+ *		Have what the next functions need, after tb_http_load().  NULL, or why it
+ *		cannot be had now.
+ */
+const char *
+tb_engine_load_tokens(void)
+{
+	return engine->token_load();
+}
+
+/*
+ * tb_engine_take_apart
+ *		Take an answer with tokens in it apart; false if there is no memory.  To be
+ *		given back by tb_engine_forget(), which wipes it.
+ */
+bool
+tb_engine_take_apart(const HttpAnswer *answer, TokenAnswer *result)
+{
+	return engine->token_read(answer->body_length > 0 ? answer->body : "",
+							  answer->body_length, result);
+}
+
+/*
+ * tb_engine_forget
+ *		Wipe what tb_engine_take_apart() has made.
+ */
+void
+tb_engine_forget(TokenAnswer *result)
+{
+	engine->token_forget(result);
+}
+
+/*
+ * tb_engine_sign
+ *		Sign a JSON Web Token.  NULL, or why it cannot be signed.  The token is to be
+ *		given back by tb_engine_forget_text().
+ */
+const char *
+tb_engine_sign(const JwtInput *input, char **token)
+{
+	return engine->token_sign(input, token);
+}
+
+/*
+ * tb_engine_forget_text
+ *		Wipe a token that tb_engine_sign() has made.
+ */
+void
+tb_engine_forget_text(char *text)
+{
+	engine->forget_text(text);
+}

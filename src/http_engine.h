@@ -15,6 +15,7 @@
 #define TOKENBILL_HTTP_ENGINE_H
 
 #include "http.h"
+#include "token_engine.h"
 
 struct sockaddr;
 
@@ -61,9 +62,21 @@ typedef struct HttpEngine
 	bool		(*wait) (long timeout_ms, pgsocket also);
 	bool		(*next) (HttpAnswer *answer);
 	void		(*done) (HttpAnswer *answer);
+	const char *(*token_load) (void);
+	bool		(*token_read) (const char *body, size_t length, TokenAnswer *result);
+	void		(*token_forget) (TokenAnswer *result);
+	const char *(*token_sign) (const JwtInput *input, char **token);
+	void		(*forget_text) (void *text);
 } HttpEngine;
 
 typedef const HttpEngine *(*HttpEngineFunction) (void);
+
+/* http_engine.c; those of http.h are there, too */
+extern const char *tb_engine_load_tokens(void);
+extern bool tb_engine_take_apart(const HttpAnswer *answer, TokenAnswer *result);
+extern void tb_engine_forget(TokenAnswer *result);
+extern const char *tb_engine_sign(const JwtInput *input, char **token);
+extern void tb_engine_forget_text(char *text);
 
 /* http_setting.c */
 extern HttpTerms tb_http_terms;

@@ -10,6 +10,8 @@
  *	  http_guard.c		sockets, and to whom they are not opened
  *	  http_failure.c	what went wrong, in a word and a sentence
  *	  http_memory.c		memory that is wiped before it is freed
+ *	  token_library.c	the way to tokenbill_token: answers with tokens in them,
+ *						and tokens that are signed here
  *
  * These make up the library tokenbill_http; http_engine.h is all it has in common
  * with tokenbill.  No function or variable that is not static has a name that
@@ -132,5 +134,11 @@ extern void *tb_wiped_realloc(void *old, size_t size);
 extern char *tb_wiped_strdup(const char *text);
 extern void *tb_wiped_copy(const void *data, size_t size);
 extern void tb_wiped_free(void *memory);
+
+/* token_library.c */
+extern const char *tb_token_load(void);
+extern bool tb_token_read(const char *body, size_t length, TokenAnswer *result);
+extern void tb_token_forget(TokenAnswer *result);
+extern const char *tb_token_sign(const JwtInput *input, char **token);
 
 #endif							/* TOKENBILL_HTTP_TRANSFER_H */

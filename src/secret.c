@@ -3,7 +3,8 @@
  *	  Secrets, encrypted in a table; envelope.c says how.
  *
  * Plain text comes out of tb_secret_open() only, which the worker calls; there is
- * no SQL function that returns it.
+ * no SQL function that returns it.  What the worker is given as a secret, such as an
+ * access token, goes through tb_secret_seal() before it gets into a statement.
  */
 #include "secret.h"
 
@@ -244,4 +245,69 @@ tb_secret_wipe(SecretText *secret)
 	tb_locked_free(secret->data);
 	secret->data = NULL;
 	secret->length = 0;
+}
+
+/*
+ * tb_secret_seal
+ *		Encrypt a value of at most 8 KB for this version of a name, in the current
+ *		memory context; XX000 if OpenSSL cannot.
+ */
+Refusal *
+tb_secret_seal(const char *name, int64 version, const char *value,
+			   const MasterKey *key, SealedSecret **sealed)
+{
+	*sealed = palloc0(sizeof(SealedSecret));
+	strlcpy((*sealed)->name, name, sizeof((*sealed)->name));
+	(*sealed)->version = version;
+	return tb_seal(*sealed, key, (const uint8 *) value, (int) strlen(value));
+}
+
+static void
+push_text(JsonbParseState **state, const char *name, const char *value)
+{
+	JsonbValue	member;
+
+	member.type = jbvString;
+	member.val.string.val = unconstify(char *, name);
+	member.val.string.len = strlen(name);
+	pushJsonbValue(state, WJB_KEY, &member);
+	member.val.string.val = unconstify(char *, value);
+	member.val.string.len = strlen(value);
+	pushJsonbValue(state, WJB_VALUE, &member);
+}
+
+static void
+push_bytes(JsonbParseState **state, const char *name, const bytea *value)
+{
+	int			length = (int) VARSIZE(value) - VARHDRSZ;
+	char	   *digits = palloc(2 * length + 1);
+
+	digits[hex_encode(VARDATA(value), length, digits)] = '\0';
+	push_text(state, name, digits);
+}
+
+/*
+ * tb_secret_push
+ *		Put the columns of a row into a JSON object that is being made, as a member
+ *		that is an object: numbers as text, bytes in hexadecimal.  They are
+ *		ciphertext.
+ */
+void
+tb_secret_push(JsonbParseState **state, const char *name, const SealedSecret *sealed)
+{
+	JsonbValue	member;
+
+	member.type = jbvString;
+	member.val.string.val = unconstify(char *, name);
+	member.val.string.len = strlen(name);
+	pushJsonbValue(state, WJB_KEY, &member);
+	pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
+	push_text(state, "version", psprintf(INT64_FORMAT, sealed->version));
+	push_text(state, "layout", psprintf("%d", sealed->layout));
+	push_text(state, "key_id", sealed->key_id);
+	push_bytes(state, "key_nonce", sealed->key_nonce);
+	push_bytes(state, "wrapped_key", sealed->wrapped_key);
+	push_bytes(state, "value_nonce", sealed->value_nonce);
+	push_bytes(state, "ciphertext", sealed->ciphertext);
+	pushJsonbValue(state, WJB_END_OBJECT, NULL);
 }

@@ -50,6 +50,12 @@ extern Refusal *tb_secret_open(const SealedSecret *sealed, const MasterKey *key,
 							   SecretText *secret);
 extern void tb_secret_wipe(SecretText *secret);
 
+/* The other way: what the worker was given, to be stored. */
+extern Refusal *tb_secret_seal(const char *name, int64 version, const char *value,
+							   const MasterKey *key, SealedSecret **sealed);
+extern void tb_secret_push(JsonbParseState **state, const char *name,
+						   const SealedSecret *sealed);
+
 /* auth: 'aliyun', 'volcengine' or 'hmac_sha256'; adds headers to the request. */
 extern Refusal *tb_sign(const char *auth, const SecretText *secret,
 						struct HttpRequest *request);

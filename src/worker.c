@@ -387,7 +387,8 @@ sleep_until(TimestampTz until)
 {
 	static uint32 wait_event = 0;
 	TimestampTz key_at = tb_hold_wake_at();
-	long		timeout = tb_wait_time(Min(until, key_at), GetCurrentTimestamp());
+	long		timeout = tb_wait_time(Min(Min(until, key_at), tb_calls_retry_at()),
+									   GetCurrentTimestamp());
 	pgsocket	key_socket = tb_hold_socket();
 	int			running = tb_http_running();
 	uint32		events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
