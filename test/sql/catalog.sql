@@ -16,17 +16,18 @@ SELECT set_eq($$SELECT proname::text FROM pg_proc WHERE pronamespace = 'tokenbil
 		'expire_credits', 'explain_burn', 'set_burn_order',
 		'add_provider', 'set_provider', 'drop_provider', 'drop_provider_balance', 'check_provider_now', 'add_preset', 'add_preset_request', 'drop_preset', 'record_provider_balance', 'expire_provider_history',
 		'normalize_usage', 'describe_usage',
+		'set_oauth_client', 'drop_oauth_client', 'oauth_device_begin', 'oauth_device_login', 'oauth_refresh',
 		'set_breaker', 'set_alert_rule', 'set_credential_expiry', 'set_low_balance', 'evaluate_alerts', 'expire_alerts', 'add_alert_webhook', 'set_alert_webhook', 'drop_alert_webhook',
 		'set_spend_limit', 'set_rate_limit', 'drop_limit', 'limit_state', 'worker_state',
 		'metrics_text', 'counters', 'latency_bounds', 'retry_after', 'refused_address', 'classify_error', 'add_error_rule', 'drop_error_rule', 'mask_card', 'redact',
 		'count_characters', 'count_graphemes', 'count_words', 'count_images', 'count_pixels', 'count_seconds', 'count_requests', 'count_sum', 'set_meter_function', 'visible', 'clock'], '\df: the functions there are');
 SELECT set_eq($$SELECT relname::text FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind = 'v'$$,
 	ARRAY['margin_daily', 'prices_below_cost', 'suspense', 'balances', 'statement', 'holds', 'credits', 'burn_orders', 'recharge_orders', 'prices', 'usage_daily', 'trial_balance', 'catalog_fields', 'provider_balances', 'provider_history', 'provider_presets', 'provider_checks', 'metrics', 'spend_limits', 'rate_limits', 'meter_functions', 'secrets', 'key_rotations',
-		'worker_errors', 'worker_status',
+		'worker_errors', 'worker_status', 'oauth_clients', 'device_grants', 'access_tokens',
 		'breakers', 'error_rules', 'alerts', 'alert_rules', 'low_balances', 'credential_expiries', 'alert_webhooks', 'alert_deliveries'], '\dv: the views');
 SELECT set_eq($$SELECT relname::text FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition$$,
 	ARRAY['account', 'account_limit', 'ledger', 'hold', 'credit', 'burn_order', 'price', 'meter', 'meter_function', 'catalog_model', 'service', 'markup', 'recharge_order', 'charge_refund', 'issued_token', 'tenant', 'month_closing', 'month_total', 'provider', 'provider_balance', 'provider_balance_history', 'provider_preset', 'preset_request', 'provider_check', 'secret', 'key_rotation',
-		'worker_error', 'worker_duty',
+		'worker_error', 'worker_duty', 'oauth_client', 'device_grant', 'access_token',
 		'breaker', 'error_rule', 'alert', 'alert_rule', 'alert_evaluation', 'account_low_balance', 'credential_expiry', 'alert_webhook', 'alert_delivery'], '\dt: the tables, by the plain names');
 SELECT is(pg_get_function_identity_arguments(p.oid), args, name || ': its arguments') FROM (VALUES
 	('charge', 'account text, service text, usage jsonb, idempotency_key text, on_insufficient text, metadata jsonb, wait boolean'),
@@ -55,13 +56,13 @@ SELECT is_empty($$SELECT type, identity FROM member WHERE schema IS DISTINCT FRO
 SELECT is_empty($$SELECT proname FROM pg_proc WHERE probin LIKE '%tokenbill%' AND pronamespace <> 'tokenbill'::regnamespace$$, 'no C function elsewhere');
 SELECT is_empty($$SELECT relname FROM pg_class c WHERE relnamespace = 'tokenbill'::regnamespace AND relkind NOT IN ('i', 'I', 't') AND NOT relispartition AND oid NOT IN (SELECT objid FROM member WHERE classid = 'pg_class'::regclass)
 	AND relkind <> 'c'$$, 'nothing in the schema that is no member, but the months');
-SELECT is_empty($$SELECT relname FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind = 'S' AND relname NOT IN ('call_lease', 'alert_number')$$, 'no sequence but those whose numbers may have gaps');
+SELECT is_empty($$SELECT relname FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind = 'S' AND relname NOT IN ('call_lease', 'alert_number', 'device_grant_number')$$, 'no sequence but those whose numbers may have gaps');
 SELECT is_empty($$SELECT 1 FROM pg_depend WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e' AND classid = 'pg_class'::regclass AND objid IN (SELECT oid FROM pg_class WHERE relispartition)$$, 'no month is a member');
 SELECT is_empty($$SELECT relname FROM pg_class c WHERE relnamespace = 'tokenbill'::regnamespace AND relkind IN ('r', 'p') AND relname <> 'ledger' AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary)$$,
 	'every table has a primary key, months included; the ledger itself has its months''');
 SELECT is_empty($$SELECT c.conrelid::regclass, conname FROM pg_constraint c WHERE connamespace = 'tokenbill'::regnamespace AND contype IN ('p', 'u', 'x') AND conname <> 'recharge_order_order_no_key'
 	AND conrelid::regclass::text NOT IN ('tokenbill.month_total', 'tokenbill.provider', 'tokenbill.secret', 'tokenbill.provider_balance', 'tokenbill.provider_balance_history', 'tokenbill.provider_preset', 'tokenbill.preset_request', 'tokenbill.provider_check', 'tokenbill.tenant', 'tokenbill.catalog_model', 'tokenbill.meter', 'tokenbill.meter_function', 'tokenbill.burn_order', 'tokenbill.service',
-		'tokenbill.key_rotation', 'tokenbill.worker_error', 'tokenbill.worker_duty',
+		'tokenbill.key_rotation', 'tokenbill.worker_error', 'tokenbill.worker_duty', 'tokenbill.oauth_client', 'tokenbill.device_grant', 'tokenbill.access_token',
 		'tokenbill.breaker', 'tokenbill.error_rule', 'tokenbill.alert', 'tokenbill.alert_rule', 'tokenbill.alert_evaluation', 'tokenbill.credential_expiry', 'tokenbill.alert_webhook', 'tokenbill.alert_delivery')
 	AND NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = conrelid AND attname = 'account' AND attnum = ANY (conkey))$$, 'account is in every key but the order number''s');
 SELECT is_empty($$SELECT conname FROM pg_constraint WHERE connamespace = 'tokenbill'::regnamespace AND contype = 'f'$$, 'no foreign keys: accounts may live apart');

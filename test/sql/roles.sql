@@ -43,6 +43,7 @@ INSERT INTO may VALUES
 	('rotate_key', false, false, false, true), ('rotation_runs', false, false, false, true),
 	('map_tenant', false, false, false, true), ('unmap_tenant', false, false, false, true),
 	('normalize_usage', true, true, true, true), ('describe_usage', true, true, true, true),
+	('set_oauth_client', false, false, false, true), ('drop_oauth_client', false, false, false, true), ('oauth_device_begin', false, false, false, true), ('oauth_device_login', false, false, false, true), ('oauth_refresh', false, false, false, true),
 	('set_breaker', false, false, false, true), ('set_alert_rule', false, false, false, true), ('set_credential_expiry', false, false, false, true), ('set_low_balance', false, true, false, true),
 	('evaluate_alerts', false, false, false, true), ('expire_alerts', false, false, false, true), ('add_alert_webhook', false, false, false, true), ('set_alert_webhook', false, false, false, true), ('drop_alert_webhook', false, false, false, true),
 	('worker_state', false, false, true, true),
@@ -65,6 +66,7 @@ INSERT INTO sees VALUES
 	('spend_limits', true, true, true, true), ('rate_limits', true, true, true, true), ('meter_functions', false, true, true, true),
 	('secrets', false, false, false, true), ('key_rotations', false, false, false, true), ('worker_errors', false, false, true, true), ('worker_status', false, false, true, true),
 	('breakers', false, false, true, true), ('error_rules', false, false, true, true), ('alerts', false, false, true, true), ('alert_rules', false, false, true, true), ('low_balances', true, true, true, true), ('credential_expiries', false, false, true, true),
+	('oauth_clients', false, false, false, true), ('device_grants', false, false, false, true), ('access_tokens', false, false, true, true),
 	('alert_webhooks', false, false, true, true), ('alert_deliveries', false, false, true, true);
 SELECT bag_eq($$SELECT relname::text, has_table_privilege('rt_app', oid, 'SELECT') AS app, has_table_privilege('rt_billing', oid, 'SELECT') AS billing,
 		has_table_privilege('rt_reader', oid, 'SELECT') AS reader, has_table_privilege('rt_admin', oid, 'SELECT') AS admin FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind IN ('v', 'm')$$, 'SELECT * FROM sees', 'each view is read by whom it is meant for');

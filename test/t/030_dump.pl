@@ -43,6 +43,8 @@ $client->value($_) foreach (
 	"SELECT tokenbill.add_error_rule('openai_quota', 'unknown', status => '599')",
 	"SELECT tokenbill.add_preset('stability', 'https://own.example'), tokenbill.add_preset_request('stability', '/left', '\$.left', headers => '{}', failure => 'exists(\$.error)')",
 	"SELECT tokenbill.add_provider('asked', 'stability', check_every => '1 day')",
+	"SELECT tokenbill.set_oauth_client('login', 'device_code', 'https://auth.example/t', 'us', device_url => 'https://auth.example/d'), tokenbill.set_oauth_client('robot', 'client_credentials', 'https://auth.example/t', 'us')",
+	"SELECT tokenbill.oauth_device_begin('login')",
 	"SELECT tokenbill.map_tenant('tb_tenant', 'ann')",
 	"SELECT tokenbill.map_tenant('Odd \"tenant', 'bob')",);
 my $number = 0;
@@ -77,7 +79,7 @@ $client->close;
 $server->sound('before the dump');
 
 # Everything there is, in an order of its own
-my @tables = qw(account ledger month_closing month_total hold credit burn_order price catalog_model recharge_order charge_refund issued_token tenant provider provider_balance provider_balance_history provider_check provider_preset preset_request breaker error_rule alert alert_rule alert_evaluation account_low_balance credential_expiry alert_webhook alert_delivery);
+my @tables = qw(account ledger month_closing month_total hold credit burn_order price catalog_model recharge_order charge_refund issued_token tenant provider provider_balance provider_balance_history provider_check provider_preset preset_request breaker error_rule alert alert_rule alert_evaluation account_low_balance credential_expiry alert_webhook alert_delivery oauth_client device_grant access_token);
 my $contents = join(" UNION ALL ", map { "SELECT '$_', x::text FROM tokenbill.$_ x" } @tables);
 $contents = "SELECT * FROM ($contents) c ORDER BY 1, 2";
 my $objects = <<'SQL';
