@@ -36,7 +36,6 @@
 
 #define COLUMNS 12
 
-
 /* How many calls may wait for the master key. */
 #define MAX_WAITING 1000
 
@@ -59,6 +58,7 @@ typedef struct Call
 								 * all */
 	char	   *auth;
 	Refusal    *refusal;		/* why it cannot be made */
+	const char *about;			/* NULL, or which secret of it that is about */
 	TimestampTz since;			/* when it began to wait for the key */
 	HoldNumber	newer_than;		/* keys of that number do not have its own */
 } Call;
@@ -71,7 +71,6 @@ static MemoryContext waiting_context = NULL;
 Duty		tb_claim_duty = {.name = "claim calls",.not_before = DT_NOBEGIN};
 static Duty secret_duty = {.name = "read secrets",.not_before = DT_NOBEGIN};
 static Duty open_duty = {.name = "open a secret",.not_before = DT_NOBEGIN};
-
 
 static char *
 text_or_null(Datum value, bool null)
@@ -161,7 +160,7 @@ load_secrets(void *arg)
 		Call	   *call = lfirst(cell);
 		MemoryContext old = MemoryContextSwitchTo(call->context);
 
-		call->refusal = tb_call_secrets_load(call->secrets);
+		call->refusal = tb_call_secrets_load(call->secrets, &call->about);
 		MemoryContextSwitchTo(old);
 	}
 }
@@ -325,7 +324,7 @@ start_with_secrets(Calls *calls, Call *call)
 	if (call->refusal == NULL && tb_holds_tokens(call->request.purpose))
 		call->refusal = tb_token_ready();
 	if (call->refusal == NULL)
-		call->refusal = tb_call_secrets_open(call->secrets, key);
+		call->refusal = tb_call_secrets_open(call->secrets, key, &call->about);
 	if (call->refusal == NULL)
 		call->refusal = call->asks_nobody ? make_token(call, key, &made) : start_call(call);
 	tb_call_secrets_wipe(call->secrets);
@@ -340,11 +339,13 @@ start_with_secrets(Calls *calls, Call *call)
 		call->newer_than == 0)
 	{
 		call->refusal = NULL;
+		call->about = NULL;
 		call->newer_than = number;
 		wait_for_key(call);
 		return;
 	}
-	tb_duty_refused(&open_duty, call->request.target, call->refusal);
+	tb_duty_refused(&open_duty, call->about ? call->about : call->request.target,
+					call->refusal);
 	record_refused(calls, call, call->refusal);
 }
 

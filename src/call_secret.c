@@ -109,10 +109,10 @@ tb_call_secrets(char *secret, Jsonb *others)
 /*
  * tb_call_secrets_load
  *		Read them, as they are stored, into the current memory context; PT404 if one
- *		is not there.  Needs SPI.
+ *		is not there, and its name in *which.  Needs SPI.
  */
 Refusal *
-tb_call_secrets_load(List *secrets)
+tb_call_secrets_load(List *secrets, const char **which)
 {
 	ListCell   *cell;
 
@@ -122,7 +122,10 @@ tb_call_secrets_load(List *secrets)
 		Refusal    *refusal = tb_secret_load(one->stored ? one->stored : "", &one->sealed);
 
 		if (refusal != NULL)
+		{
+			*which = one->stored;
 			return refusal;
+		}
 	}
 	return NULL;
 }
@@ -213,10 +216,11 @@ make_jwt(CallSecret *one)
 /*
  * tb_call_secrets_open
  *		Decrypt them, and make of them what is needed.  Also after an error, which is
- *		returned, tb_call_secrets_wipe() is to be called.
+ *		returned, with the name of the secret it is about in *which,
+ *		tb_call_secrets_wipe() is to be called.
  */
 Refusal *
-tb_call_secrets_open(List *secrets, const MasterKey *key)
+tb_call_secrets_open(List *secrets, const MasterKey *key, const char **which)
 {
 	Refusal    *refusal = NULL;
 	ListCell   *cell;
@@ -231,7 +235,10 @@ tb_call_secrets_open(List *secrets, const MasterKey *key)
 		if (refusal == NULL && one->alg != NULL)
 			refusal = make_jwt(one);
 		if (refusal != NULL)
+		{
+			*which = one->stored;
 			break;
+		}
 	}
 	return refusal;
 }

@@ -23,8 +23,9 @@ typedef struct CallSecret
 } CallSecret;
 
 extern List *tb_call_secrets(char *secret, Jsonb *others);
-extern Refusal *tb_call_secrets_load(List *secrets);
-extern Refusal *tb_call_secrets_open(List *secrets, const MasterKey *key);
+extern Refusal *tb_call_secrets_load(List *secrets, const char **which);
+extern Refusal *tb_call_secrets_open(List *secrets, const MasterKey *key,
+									 const char **which);
 extern void tb_call_secrets_wipe(List *secrets);
 extern const SecretText *tb_call_secret(const List *secrets, const char *name);
 extern char *tb_call_fill(const char *source, const List *secrets, bool encoded);

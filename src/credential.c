@@ -565,13 +565,15 @@ has_mask(const Word *word, size_t start, size_t end)
 /*
  * The password in scheme://user:password@host (RFC 3986 3.2.1).  As libpq reads
  * it, only / ends the part in which it stands; what else should have been
- * percent-encoded may be in it, @ as well.
+ * percent-encoded may be in it, @ as well.  But not a mask: what is behind one, and
+ * another @ there, may be masked with it the next time and is not waited for.
  */
 static bool
 is_url(const Word *word, size_t *start, size_t *end)
 {
 	size_t		colon = 0;
 	size_t		host = 0;
+	size_t		stars = 0;
 	size_t		letter = word->start;
 
 	/* a scheme is no number, nor what is left of one that was masked */
@@ -586,6 +588,9 @@ is_url(const Word *word, size_t *start, size_t *end)
 		if ((unsigned char) c <= ' ' || c == '/' || c == '"' || c == '\'' ||
 			c == '<' || c == '>' || c == '`' || c == '\\')
 			break;
+		stars = c == '*' ? stars + 1 : 0;
+		if (stars == 3 && colon > 0 && host > colon)
+			break;
 		if (c == ':' && colon == 0)
 			colon = i;
 		else if (c == '@')
@@ -598,9 +603,26 @@ is_url(const Word *word, size_t *start, size_t *end)
 
 /* ---- PEM, RFC 7468 */
 
+/* Whether the words that end the label of a private key begin here, encoded or not. */
+static bool
+is_private_key(const Word *word, size_t i)
+{
+	static const char *const labels[] = {"PRIVATE KEY", "PRIVATE%20KEY", "PRIVATE+KEY"};
+
+	for (int n = 0; n < 3; n++)
+	{
+		size_t		length = strlen(labels[n]);
+
+		if (word->length - i > length && memcmp(word->text +i, labels[n], length) == 0)
+			return true;
+	}
+	return false;
+}
+
 /*
  * What is between the lines around a private key; to the end of the text or to a
- * quote if the second of them is missing.
+ * quote if the second of them is missing.  In a URL or a form their blanks are
+ * encoded.
  */
 static bool
 is_pem(const Word *word, size_t *start, size_t *end)
@@ -612,10 +634,10 @@ is_pem(const Word *word, size_t *start, size_t *end)
 	if (word->start - word->floor < 5 || memcmp(word->text +word->start - 5, "-----", 5) != 0)
 		return false;
 	while (i < word->length && i - label < LOOK &&
-		   (tb_is(word->text[i], TB_UPPER | TB_DIGIT) || word->text[i] == ' '))
+		   (tb_is(word->text[i], TB_UPPER | TB_DIGIT) ||
+			(word->text[i] != '\0' && strchr(" %+", word->text[i]) != NULL)))
 	{
-		if (word->length - i > 11 && memcmp(word->text +i, "PRIVATE KEY", 11) == 0)
-			private = true;
+		private = private || is_private_key(word, i);
 		i++;
 	}
 	if (!private || word->length - i < 5 || memcmp(word->text +i, "-----", 5) != 0)
