@@ -92,8 +92,11 @@ start_memory(void)
 		tb_workers->n_slots = slot_count();
 		tb_workers->crashed = after_crash();
 		for (int i = 0; i < tb_workers->n_slots; i++)
+		{
 			pg_atomic_init_u64(&tb_workers->slots[i].next_due,
 							   (uint64) DT_NOEND);
+			pg_atomic_init_u32(&tb_workers->slots[i].called, 0);
+		}
 	}
 	LWLockRelease(AddinShmemInitLock);
 }
@@ -164,8 +167,11 @@ tb_wake_launcher(void)
 void
 tb_slot_wake(WorkerSlot *slot)
 {
-	if (slot->pid != 0)
-		SetLatch(&ProcGlobal->allProcs[slot->procno].procLatch);
+	if (slot->pid == 0)
+		return;
+	/* in this order: it resets its latch before it looks at the other */
+	pg_atomic_write_u32(&slot->called, 1);
+	SetLatch(&ProcGlobal->allProcs[slot->procno].procLatch);
 }
 
 /*

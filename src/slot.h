@@ -52,6 +52,14 @@ typedef struct WorkerSlot
 	 * that whoever commits meanwhile wakes it.
 	 */
 	pg_atomic_uint64 next_due;
+
+	/*
+	 * Somebody has woken it, and it has not looked yet.  Its latch alone does
+	 * not say so: the timer of a timeout that is over sets it, too, half a
+	 * minute after each step (timeout.c), as does what else PostgreSQL tells
+	 * all processes.
+	 */
+	pg_atomic_uint32 called;
 } WorkerSlot;
 
 /* A database that somebody wants free of workers: dropping it, or copying. */
@@ -63,7 +71,7 @@ typedef struct WorkerBar
 
 typedef struct WorkerShared
 {
-	LWLock	   *lock;			/* of all here but next_due */
+	LWLock	   *lock;			/* of all here but next_due and called */
 	int			launcher_pid;
 	int			launcher_procno;
 	TimestampTz launcher_started_at;

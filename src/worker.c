@@ -378,9 +378,17 @@ show_requests(int running)
 	LWLockRelease(tb_workers->lock);
 }
 
+/* Whether we have been woken since this was asked last. */
+static bool
+was_called(void)
+{
+	return pg_atomic_exchange_u32(&slot->called, 0) != 0;
+}
+
 /*
  * Sleep until then, by the system's clock, or until something happens to a
- * request or to the master key; returns whether we were woken.
+ * request or to the master key, or to our latch; returns whether we were woken by
+ * somebody who wants us to look.
  */
 static bool
 sleep_until(TimestampTz until)
@@ -396,9 +404,15 @@ sleep_until(TimestampTz until)
 	show_requests(running);
 	if (timeout == 0)
 		return false;
+	/* whoever calls after this sets the latch after it */
+	if (was_called())
+		return true;
 	pgstat_report_stat(true);
 	if (running > 0)
-		return tb_http_wait(timeout, key_socket);
+	{
+		(void) tb_http_wait(timeout, key_socket);
+		return was_called();
+	}
 	if (key_socket == PGINVALID_SOCKET)
 		show_state(TB_WORKER_ASLEEP);
 	else
@@ -407,8 +421,8 @@ sleep_until(TimestampTz until)
 		events |= WL_TIMEOUT;
 	if (wait_event == 0)
 		wait_event = tb_wait_event("TokenbillWorker");
-	return (WaitLatchOrSocket(MyLatch, events, key_socket, timeout, wait_event) &
-			WL_LATCH_SET) != 0;
+	(void) WaitLatchOrSocket(MyLatch, events, key_socket, timeout, wait_event);
+	return was_called();
 }
 
 /*

@@ -85,6 +85,14 @@ $c->query("SELECT tokenbill.metrics_text()");
 is(times_awake($pid), $awake, 'charges, holds that expire later and metrics do not wake it');
 is(evaluated_at(), '12:06:00', 'nor does it look');
 
+# its latch is set by others, too: by PostgreSQL's own timers, and by what is told all processes
+sub looked_at { return $c->value('SELECT concat_ws(\' \', xact_start, query_start, state_change) FROM pg_stat_activity WHERE pid = $1', $pid); }
+my $looked = looked_at();
+$awake = times_awake($pid);
+kill 'USR1', $pid;
+$server->wait_until('it to be awake and asleep again', sub { return times_awake($pid) > $awake; });
+is(looked_at(), $looked, 'a latch that nobody has set to call it has it sleep on');
+
 # ---- time alone
 clock_at('15:05:00');
 asleep_until('2027-01-01 15:05:00.000001+00 alerts');
