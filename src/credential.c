@@ -565,8 +565,9 @@ has_mask(const Word *word, size_t start, size_t end)
 /*
  * The password in scheme://user:password@host (RFC 3986 3.2.1).  As libpq reads
  * it, only / ends the part in which it stands; what else should have been
- * percent-encoded may be in it, @ as well.  But not a mask: what is behind one, and
- * another @ there, may be masked with it the next time and is not waited for.
+ * percent-encoded may be in it, @ as well.  But not a mask, nor in the name of the
+ * user, which may only be one: there was something else where it stands, which could
+ * have ended all this, and what is behind it, an @ maybe, may be a part of it next time.
  */
 static bool
 is_url(const Word *word, size_t *start, size_t *end)
@@ -589,7 +590,7 @@ is_url(const Word *word, size_t *start, size_t *end)
 			c == '<' || c == '>' || c == '`' || c == '\\')
 			break;
 		stars = c == '*' ? stars + 1 : 0;
-		if (stars == 3 && colon > 0 && host > colon)
+		if (stars == 3 && (colon == 0 ? i != word->end + 5 : host > colon))
 			break;
 		if (c == ':' && colon == 0)
 			colon = i;
