@@ -129,8 +129,12 @@ $function$;
 COMMENT ON FUNCTION tokenbill.find_preset(text) IS 'Internal: the preset of that name, one''s own before a built-in one, or raises that there is none (PT404)';
 
 /* Everything but what RFC 3986 calls unreserved, byte by byte. */
+/*
+ * STABLE, though it always gives the same: what is immutable the planner works out, and
+ * auto_explain would log what came out, in which no secret is known any more.
+ */
 CREATE FUNCTION tokenbill.percent_encode(value text) RETURNS text
-LANGUAGE plpgsql IMMUTABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $function$
 BEGIN
