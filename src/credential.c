@@ -399,6 +399,9 @@ read_dollar_quoted(const Word *word, size_t i, size_t *start, size_t *end)
 static bool
 read_bare(const Word *word, size_t i, bool in_query, size_t *start, size_t *end)
 {
+	/* a private key has blanks in it; it is masked as one */
+	if (word->length - i > 10 && memcmp(word->text +i, "-----BEGIN", 10) == 0)
+		return false;
 	*start = i;
 	for (; i < word->length; i++)
 	{
