@@ -399,9 +399,6 @@ read_dollar_quoted(const Word *word, size_t i, size_t *start, size_t *end)
 static bool
 read_bare(const Word *word, size_t i, bool in_query, size_t *start, size_t *end)
 {
-	/* a private key has blanks in it; it is masked as one */
-	if (word->length - i > 10 && memcmp(word->text +i, "-----BEGIN", 10) == 0)
-		return false;
 	*start = i;
 	for (; i < word->length; i++)
 	{
@@ -410,6 +407,9 @@ read_bare(const Word *word, size_t i, bool in_query, size_t *start, size_t *end)
 		if ((unsigned char) c <= ' ' || c == '"' || c == '\'' || c == '`' ||
 			c == '<' || c == '>' || c == ';' || (in_query && (c == '&' || c == '#')) ||
 			(c == ',' && (unsigned char) at(word, i + 1) <= ' '))
+			break;
+		/* a private key has blanks in it; it is masked as one */
+		if (c == '-' && word->length - i > 10 && memcmp(word->text +i, "-----BEGIN", 10) == 0)
 			break;
 	}
 	while (i > *start && strchr(")]},.\\", word->text[i - 1]) != NULL)
