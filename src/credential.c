@@ -43,14 +43,14 @@ is_word(const char *s, size_t length, const char *other)
 static inline char
 at(const Word *word, size_t i)
 {
-	return i < word->length ? word->text[i] : '\0';
+	return i < word->length ? word->bytes[i] : '\0';
 }
 
 /* Behind some blanks, but not behind many */
 static size_t
 skip_blanks(const Word *word, size_t i)
 {
-	for (int n = 0; n < 8 && i < word->length && tb_is(word->text[i], TB_SPACE); n++)
+	for (int n = 0; n < 8 && i < word->length && tb_is(word->bytes[i], TB_SPACE); n++)
 		i++;
 	return i;
 }
@@ -115,7 +115,7 @@ skip_to_value(const Word *word, size_t i, bool *parted)
 	*parted = false;
 	for (int n = 0; n < 12 && i < word->length; n++, i++)
 	{
-		char		c = word->text[i];
+		char		c = word->bytes[i];
 
 		if (c == '=' || c == ':' || c == ',' || c == '>')
 			*parted = true;
@@ -133,7 +133,7 @@ short_run(const Word *word, size_t i, unsigned char classes, size_t look)
 {
 	size_t		start = i;
 
-	while (i < word->length && i - start < look && tb_is(word->text[i], classes))
+	while (i < word->length && i - start < look && tb_is(word->bytes[i], classes))
 		i++;
 	return i;
 }
@@ -160,13 +160,13 @@ is_authorization(const Word *word, size_t *start, size_t *end)
 
 	if (!parted || scheme == scheme_end)
 		return false;
-	if (sends_secret(word->text +scheme, scheme_end - scheme))
+	if (sends_secret(word->bytes + scheme, scheme_end - scheme))
 	{
 		*start = skip_to_credentials(word, scheme_end);
 		*end = short_run(word, *start, TOKEN, LOOK);
 		length = *end - *start;
 		if (*start == scheme_end ||
-			(length < LEAST_CREDENTIALS && !tb_is_varied(word->text +*start, length)))
+			(length < LEAST_CREDENTIALS && !tb_is_varied(word->bytes + *start, length)))
 			return false;
 	}
 	else
@@ -175,11 +175,11 @@ is_authorization(const Word *word, size_t *start, size_t *end)
 		*start = scheme;
 		*end = short_run(word, scheme, TOKEN, LOOK);
 		length = *end - *start;
-		if (length < LEAST_TOKEN || !tb_is_varied(word->text +*start, length))
+		if (length < LEAST_TOKEN || !tb_is_varied(word->bytes + *start, length))
 			return false;
 		/* and nothing else: what follows would be parameters of a scheme */
 		*end = tb_run(word, *end, TOKEN);
-		return *end == word->length || strchr("\"'\\,;\r\n)}]<&", word->text[*end]) != NULL;
+		return *end == word->length || strchr("\"'\\,;\r\n)}]<&", word->bytes[*end]) != NULL;
 	}
 	*end = tb_run(word, *end, TOKEN);
 	return at(word, *end) != '*';
@@ -196,9 +196,9 @@ is_scheme(const Word *word, bool basic, size_t *start, size_t *end)
 		return false;
 	*end = short_run(word, *start, TOKEN, basic ? BASIC_LOOK : LOOK);
 	length = *end - *start;
-	if (basic ? !is_user_and_password(word->text +*start, length) :
+	if (basic ? !is_user_and_password(word->bytes + *start, length) :
 		(length < LEAST_TOKEN && !(length >= 4 && tb_is_cut_off(word, *end))) ||
-		!tb_is_varied(word->text +*start, length))
+		!tb_is_varied(word->bytes + *start, length))
 		return false;
 	*end = tb_run(word, *end, TOKEN);
 	/* of what has a mask in it, the rest was not found either */
@@ -300,12 +300,12 @@ is_name(const Word *word, Name *name, Place *place)
 	size_t		i = word->end;
 
 	/* how all of them end */
-	if (strchr("dyentsgh", lower(word->text[i - 1])) == NULL)
+	if (strchr("dyentsgh", lower(word->bytes[i - 1])) == NULL)
 		return false;
 	name->dashed = false;
-	while (i > word->floor && word->end - i < MAX_RAW && tb_is(word->text[i - 1], TB_KEY))
+	while (i > word->floor && word->end - i < MAX_RAW && tb_is(word->bytes[i - 1], TB_KEY))
 	{
-		char		c = word->text[--i];
+		char		c = word->bytes[--i];
 
 		name->dashed = name->dashed || c == '-';
 		if (tb_is(c, TB_ALNUM) && length < MAX_NAME)
@@ -349,11 +349,11 @@ read_quoted(const Word *word, size_t i, size_t *start, size_t *end)
 	quote = at(word, i);
 	if (quote != '\'' && quote != '"')
 		return false;
-	escaping = quote == '"' || (i > word->floor && lower(word->text[i - 1]) == 'e');
+	escaping = quote == '"' || (i > word->floor && lower(word->bytes[i - 1]) == 'e');
 	*start = ++i;
 	for (; i < word->length; i++)
 	{
-		char		c = word->text[i];
+		char		c = word->bytes[i];
 
 		if (c == '\\' && escapes > 0)
 			break;
@@ -378,14 +378,14 @@ read_dollar_quoted(const Word *word, size_t i, size_t *start, size_t *end)
 	if (at(word, i) != '$' || tb_is(at(word, i + 1), TB_DIGIT))
 		return false;
 	i++;
-	while (i < word->length && i - tag < LOOK && tb_is(word->text[i], TB_ALNUM))
+	while (i < word->length && i - tag < LOOK && tb_is(word->bytes[i], TB_ALNUM))
 		i++;
 	if (at(word, i) != '$')
 		return false;
 	length = ++i - tag;
 	*start = i;
 	while (i < word->length &&
-		   !(word->length - i >= length && memcmp(word->text +i, word->text +tag, length) == 0))
+		   !(word->length - i >= length && memcmp(word->bytes + i, word->bytes + tag, length) == 0))
 		i++;
 	*end = i;
 	return i - *start >= LEAST_BARE;
@@ -402,17 +402,17 @@ read_bare(const Word *word, size_t i, bool in_query, size_t *start, size_t *end)
 	*start = i;
 	for (; i < word->length; i++)
 	{
-		char		c = word->text[i];
+		char		c = word->bytes[i];
 
 		if ((unsigned char) c <= ' ' || c == '"' || c == '\'' || c == '`' ||
 			c == '<' || c == '>' || c == ';' || (in_query && (c == '&' || c == '#')) ||
 			(c == ',' && (unsigned char) at(word, i + 1) <= ' '))
 			break;
 		/* a private key has blanks in it; it is masked as one */
-		if (c == '-' && word->length - i > 10 && memcmp(word->text +i, "-----BEGIN", 10) == 0)
+		if (c == '-' && word->length - i > 10 && memcmp(word->bytes + i, "-----BEGIN", 10) == 0)
 			break;
 	}
-	while (i > *start && strchr(")]},.\\", word->text[i - 1]) != NULL)
+	while (i > *start && strchr(")]},.\\", word->bytes[i - 1]) != NULL)
 		i--;
 	*end = i;
 	return i - *start >= LEAST_BARE;
@@ -436,7 +436,7 @@ is_no_value(const Word *word, size_t start, size_t end)
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
 	{
-		if (is_word(word->text +start, end - start, words[i]))
+		if (is_word(word->bytes + start, end - start, words[i]))
 			return true;
 	}
 	return false;
@@ -460,7 +460,7 @@ is_key_value(const Word *word, size_t *start, size_t *end)
 	if (at(word, i) != ')' || at(word, i + 1) != '=' || at(word, i + 2) != '(')
 		return false;
 	*start = *end = i + 3;
-	while (*end < word->length && word->text[*end] != ')')
+	while (*end < word->length && word->bytes[*end] != ')')
 		(*end)++;
 	return true;
 }
@@ -490,7 +490,7 @@ find_value(const Word *word, const Name *name, size_t *value, bool *touches)
 	}
 	/* PASSWORD '...' of SQL */
 	else if (*value > i && !quoted &&
-			 is_word(word->text +word->start, word->end - word->start, "password"))
+			 is_word(word->bytes + word->start, word->end - word->start, "password"))
 		parted = ' ';
 	else
 		return '\0';
@@ -541,8 +541,8 @@ is_value(const Word *word, size_t *start, size_t *end)
 		return true;
 	look = *end - *start < LOOK ? *end - *start : LOOK;
 	return parted == ':' && look >= LEAST_VALUE &&
-		memchr(word->text +*start, '*', look) == NULL &&
-		tb_is_varied(word->text +*start, look);
+		memchr(word->bytes + *start, '*', look) == NULL &&
+		tb_is_varied(word->bytes + *start, look);
 }
 
 /* ---- URLs */
@@ -559,7 +559,7 @@ has_mask(const Word *word, size_t start, size_t end)
 
 	for (size_t i = start; i < end; i++)
 	{
-		stars = word->text[i] == '*' ? stars + 1 : 0;
+		stars = word->bytes[i] == '*' ? stars + 1 : 0;
 		masked = masked || stars == 3;
 	}
 	return masked && end - start > 3;
@@ -581,13 +581,13 @@ is_url(const Word *word, size_t *start, size_t *end)
 	size_t		letter = word->start;
 
 	/* a scheme is no number, nor what is left of one that was masked */
-	while (letter < word->end && tb_is(word->text[letter], TB_DIGIT))
+	while (letter < word->end && tb_is(word->bytes[letter], TB_DIGIT))
 		letter++;
 	if (letter == word->end)
 		return false;
 	for (size_t i = word->end + 3; i < word->length; i++)
 	{
-		char		c = word->text[i];
+		char		c = word->bytes[i];
 
 		if ((unsigned char) c <= ' ' || c == '/' || c == '"' || c == '\'' ||
 			c == '<' || c == '>' || c == '`' || c == '\\')
@@ -617,7 +617,7 @@ is_private_key(const Word *word, size_t i)
 	{
 		size_t		length = strlen(labels[n]);
 
-		if (word->length - i > length && memcmp(word->text +i, labels[n], length) == 0)
+		if (word->length - i > length && memcmp(word->bytes + i, labels[n], length) == 0)
 			return true;
 	}
 	return false;
@@ -635,20 +635,20 @@ is_pem(const Word *word, size_t *start, size_t *end)
 	size_t		i = label;
 	bool		private = false;
 
-	if (word->start - word->floor < 5 || memcmp(word->text +word->start - 5, "-----", 5) != 0)
+	if (word->start - word->floor < 5 || memcmp(word->bytes + word->start - 5, "-----", 5) != 0)
 		return false;
 	while (i < word->length && i - label < LOOK &&
-		   (tb_is(word->text[i], TB_UPPER | TB_DIGIT) ||
-			(word->text[i] != '\0' && strchr(" %+", word->text[i]) != NULL)))
+		   (tb_is(word->bytes[i], TB_UPPER | TB_DIGIT) ||
+			(word->bytes[i] != '\0' && strchr(" %+", word->bytes[i]) != NULL)))
 	{
 		private = private || is_private_key(word, i);
 		i++;
 	}
-	if (!private || word->length - i < 5 || memcmp(word->text +i, "-----", 5) != 0)
+	if (!private || word->length - i < 5 || memcmp(word->bytes + i, "-----", 5) != 0)
 		return false;
 	*start = i += 5;
-	while (i < word->length && word->text[i] != '\'' && word->text[i] != '"' &&
-		   !(word->length - i >= 5 && memcmp(word->text +i, "-----", 5) == 0))
+	while (i < word->length && word->bytes[i] != '\'' && word->bytes[i] != '"' &&
+		   !(word->length - i >= 5 && memcmp(word->bytes + i, "-----", 5) == 0))
 		i++;
 	*end = i;
 	return i - *start >= LEAST_BARE;
@@ -663,7 +663,7 @@ is_pem(const Word *word, size_t *start, size_t *end)
 bool
 tb_credential_at(const Word *word, size_t *start, size_t *end)
 {
-	const char *s = word->text +word->start;
+	const char *s = word->bytes + word->start;
 	size_t		length = word->end - word->start;
 	char		next = at(word, word->end);
 

@@ -139,21 +139,21 @@ cut_confidential(ErrorData *edata)
 
 /* Whether there is anything to mask in a text */
 static bool
-has_secret(const char *text)
+has_secret(const char *line)
 {
 	Redactor	redactor;
 
-	if (text == NULL)
+	if (line == NULL)
 		return false;
-	tb_redactor_begin(&redactor, text, strlen(text), TB_SECRETS);
+	tb_redactor_begin(&redactor, line, strlen(line), TB_SECRETS);
 	return tb_redactor_next(&redactor, redactor.length);
 }
 
 static void
-mask(char *text)
+mask(char *line)
 {
-	if (text !=NULL)
-		text[		tb_redact(text, strlen(text), TB_SECRETS)] = '\0';
+	if (line != NULL)
+		line[tb_redact(line, strlen(line), TB_SECRETS)] = '\0';
 }
 
 /* A masked copy, or NULL if there is no memory for one */

@@ -1,6 +1,6 @@
 /*
  * redactor.c
- *	  Goes through text once, word by word, and masks what must not be read.
+ *	  Goes through text word by word, and masks what must not be read.
  *
  * What is looked for at a word: a card number (card_number.c), a key that tells
  * by its shape what it is (shape.c), and a value that tells by what stands before
@@ -10,7 +10,10 @@
  *
  * A mask is never longer than what it takes the place of, so it can be written
  * over it; and what is behind a mask is judged as if nothing stood before it,
- * which is how it looks the second time: masking masked text changes nothing.
+ * which is how it looks the second time.  Where that is not enough (a quotation
+ * that the mask has opened or closed, say), another secret can come to light, and
+ * whoever reads the text can see it as well.  So masked text is gone through again
+ * until nothing is found in it, and masking it once more changes nothing.
  */
 #include "redactor.h"
 
@@ -20,6 +23,9 @@
 
 #define MASK '*'
 #define MASK_LENGTH 3
+
+/* How often a text is gone through; twice is usual where there is a secret */
+#define MAX_PASSES 8
 
 /* How many digits of the shortest card number are masked */
 #define MASKED_DIGITS 9
@@ -79,8 +85,8 @@ tb_is_varied(const char *s, size_t length)
 bool
 tb_is_cut_off(const Word *word, size_t end)
 {
-	return word->length - end >= 4 && memcmp(word->text +end, "...", 3) == 0 &&
-		(word->text[end + 3] == '\'' || word->text[end + 3] == '"');
+	return word->length - end >= 4 && memcmp(word->bytes + end, "...", 3) == 0 &&
+		(word->bytes[end + 3] == '\'' || word->bytes[end + 3] == '"');
 }
 
 /*
@@ -88,12 +94,11 @@ tb_is_cut_off(const Word *word, size_t end)
  *		Start at the beginning of a text.
  */
 void
-tb_redactor_begin(Redactor *redactor, const char *text, size_t length,
+tb_redactor_begin(Redactor *redactor, const char *bytes, size_t length,
 				  RedactWhat what)
 {
 	memset(redactor, 0, sizeof(Redactor));
-	redactor->text = text;
-
+	redactor->bytes = bytes;
 	redactor->length = length;
 	redactor->what = what;
 }
@@ -106,7 +111,7 @@ static size_t
 skip_escape(const Word *word)
 {
 	size_t		left = word->end - word->start;
-	const char *s = word->text +word->start;
+	const char *s = word->bytes + word->start;
 	char		before = tb_before(word, word->start);
 	size_t		digits = 0;
 
@@ -134,7 +139,7 @@ is_left_of_card(const Word *word, size_t at)
 
 	for (size_t i = at; i > word->floor && at - i < 64 && masked < MASKED_DIGITS; i--)
 	{
-		char		c = word->text[i - 1];
+		char		c = word->bytes[i - 1];
 
 		if (c == MASK)
 			masked++;
@@ -155,13 +160,13 @@ is_cut_off_card(const Word *word, size_t start, size_t *end)
 	size_t		digits = 0;
 	size_t		i = start;
 
-	if (word->text[start] < '3' || word->text[start] > '6')
+	if (word->bytes[start] < '3' || word->bytes[start] > '6')
 		return false;
 	while (i < word->length && digits < 19)
 	{
-		if (tb_is(word->text[i], TB_DIGIT))
+		if (tb_is(word->bytes[i], TB_DIGIT))
 			digits++;
-		else if (word->text[i] != ' ' && word->text[i] != '-')
+		else if (word->bytes[i] != ' ' && word->bytes[i] != '-')
 			break;
 		i++;
 	}
@@ -178,11 +183,11 @@ card_at(Redactor *redactor, const Word *word, size_t start)
 
 	/* behind a decimal point */
 	if (tb_before(word, start) == '.' && start - word->floor >= 2 &&
-		tb_is(word->text[start - 2], TB_DIGIT))
+		tb_is(word->bytes[start - 2], TB_DIGIT))
 		return false;
 	if (word->end - start == 4 && is_left_of_card(word, start))
 		return false;
-	if (tb_card_number_at(word->text, word->length, start, &end, &last_four))
+	if (tb_card_number_at(word->bytes, word->length, start, &end, &last_four))
 	{
 		redactor->start = start;
 		redactor->end = last_four;
@@ -205,7 +210,7 @@ is_masked(const Redactor *redactor)
 {
 	for (size_t i = redactor->start; i < redactor->end; i++)
 	{
-		if (redactor->text[i] != MASK || i - redactor->start >= MASK_LENGTH)
+		if (redactor->bytes[i] != MASK || i - redactor->start >= MASK_LENGTH)
 			return false;
 	}
 	return true;
@@ -218,7 +223,7 @@ is_masked(const Redactor *redactor)
 static bool
 found_at(Redactor *redactor, const Word *word)
 {
-	if (tb_is(word->text[word->start], TB_DIGIT) &&
+	if (tb_is(word->bytes[word->start], TB_DIGIT) &&
 		card_at(redactor, word, word->start))
 		return true;
 	redactor->is_card = false;
@@ -239,7 +244,7 @@ found_at(Redactor *redactor, const Word *word)
 bool
 tb_redactor_next(Redactor *redactor, size_t upto)
 {
-	Word		word = {redactor->text, redactor->length, redactor->floor, 0, 0};
+	Word		word = {redactor->bytes, redactor->length, redactor->floor, 0, 0};
 
 	if (upto > redactor->length)
 		upto = redactor->length;
@@ -248,7 +253,7 @@ tb_redactor_next(Redactor *redactor, size_t upto)
 		size_t		escaped;
 		bool		found;
 
-		if (!tb_is(word.text[redactor->at], TB_ALNUM))
+		if (!tb_is(word.bytes[redactor->at], TB_ALNUM))
 		{
 			redactor->at++;
 			continue;
@@ -294,14 +299,9 @@ write_mask(char *to, size_t room, const char *bytes, const Redactor *redactor)
 	return written;
 }
 
-/*
- * tb_redact
- *		Mask everything in a text, in place; returns its new length, which is never
- *		more.  Of card numbers, digits become stars one by one, and the last four
- *		stay; of everything else, three stars are left, or fewer if it was shorter.
- */
-size_t
-tb_redact(char *bytes, size_t length, RedactWhat what)
+/* Go through a text once, masking in place; *found tells if there was anything */
+static size_t
+redact_once(char *bytes, size_t length, RedactWhat what, bool *found)
 {
 	Redactor	redactor;
 	size_t		kept = 0;		/* up to here the result is complete */
@@ -320,16 +320,41 @@ tb_redact(char *bytes, size_t length, RedactWhat what)
 		from = redactor.end;
 		kept += write_mask(bytes + kept, redactor.end - redactor.start, bytes, &redactor);
 	}
+	*found = from > 0;
 	if (kept != from)
 		memmove(bytes + kept, bytes + from, length - from);
 	return kept + (length - from);
 }
 
 /*
+ * tb_redact
+ *		Mask everything in a text, in place; returns its new length, which is never
+ *		more.  Of card numbers, digits become stars one by one, and the last four
+ *		stay; of everything else, three stars are left, or fewer if it was shorter.
+ *		In what has been masked nothing is found any more.  A text that always shows
+ *		something new, which only somebody who means to can write, is masked as a
+ *		whole, so that the time has a bound.
+ */
+size_t
+tb_redact(char *bytes, size_t length, RedactWhat what)
+{
+	bool		found = true;
+
+	for (int pass = 0; found && pass < MAX_PASSES; pass++)
+		length = redact_once(bytes, length, what, &found);
+	if (found)
+	{
+		length = length < MASK_LENGTH ? length : MASK_LENGTH;
+		memset(bytes, MASK, length);
+	}
+	return length;
+}
+
+/*
  * tb_redact_copy
- *		Write the beginning of what tb_redact() would make of a text, as much as
- *		there is room for; returns its length.  No more of the text is looked at
- *		than is needed for that.
+ *		Write the beginning of a text, masked, as much as there is room for; returns
+ *		its length.  Of the rest of the text no more is looked at than is needed for
+ *		that, and with room for all of it the result is that of tb_redact().
  */
 size_t
 tb_redact_copy(char *to, size_t room, const char *bytes, size_t length,
@@ -360,7 +385,7 @@ tb_redact_copy(char *to, size_t room, const char *bytes, size_t length,
 		memcpy(to + written, bytes + from, plain);
 		written += plain;
 	}
-	return written;
+	return tb_redact(to, written, what);
 }
 
 /*

@@ -22,7 +22,7 @@ typedef enum RedactWhat
 /* Text that is being searched, and what was found last */
 typedef struct Redactor
 {
-	const char *text;
+	const char *bytes;
 	size_t		length;
 	RedactWhat	what;
 	size_t		at;				/* how far it has been searched */
@@ -34,18 +34,18 @@ typedef struct Redactor
 } Redactor;
 
 /* redactor.c */
-extern void tb_redactor_begin(Redactor *redactor, const char *text, size_t length,
+extern void tb_redactor_begin(Redactor *redactor, const char *bytes, size_t length,
 							  RedactWhat what);
 extern bool tb_redactor_next(Redactor *redactor, size_t upto);
-extern size_t tb_redact(char *text, size_t length, RedactWhat what);
-extern size_t tb_redact_copy(char *to, size_t room, const char *text,
+extern size_t tb_redact(char *bytes, size_t length, RedactWhat what);
+extern size_t tb_redact_copy(char *to, size_t room, const char *bytes,
 							 size_t length, RedactWhat what);
-extern bool tb_blot(char *text, size_t length, bool for_lexer);
+extern bool tb_blot(char *bytes, size_t length, bool for_lexer);
 
 /* A word: letters and digits without a gap, and their neighbours */
 typedef struct Word
 {
-	const char *text;
+	const char *bytes;
 	size_t		length;			/* of the text */
 	size_t		floor;
 	size_t		start;
@@ -87,14 +87,14 @@ tb_is(char c, unsigned char classes)
 static inline char
 tb_before(const Word *word, size_t i)
 {
-	return i > word->floor ? word->text[i - 1] : '\0';
+	return i > word->floor ? word->bytes[i - 1] : '\0';
 }
 
 /* Where the bytes of these classes end that begin at i */
 static inline size_t
 tb_run(const Word *word, size_t i, unsigned char classes)
 {
-	while (i < word->length && tb_is(word->text[i], classes))
+	while (i < word->length && tb_is(word->bytes[i], classes))
 		i++;
 	return i;
 }

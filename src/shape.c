@@ -237,7 +237,7 @@ is_key(const char *body, size_t length)
 static size_t
 pair_end(const Word *word, size_t end)
 {
-	const char *s = word->text +end;
+	const char *s = word->bytes + end;
 	size_t		left = word->length - end;
 	size_t		secret;
 	size_t		i;
@@ -256,7 +256,7 @@ pair_end(const Word *word, size_t end)
 static bool
 fits(const Word *word, const Shape *shape, size_t *start, size_t *end)
 {
-	const char *s = word->text +word->start;
+	const char *s = word->bytes + word->start;
 	size_t		prefix;
 	size_t		body;
 	size_t		wanted = shape->least;
@@ -273,7 +273,7 @@ fits(const Word *word, const Shape *shape, size_t *start, size_t *end)
 	/* look no further than necessary: there may be many such beginnings */
 	for (i = body; i < word->length && i - body < LOOK; i++)
 	{
-		if (!tb_is(word->text[i], shape->classes))
+		if (!tb_is(word->bytes[i], shape->classes))
 			break;
 	}
 	if (i - body < wanted &&
@@ -281,17 +281,17 @@ fits(const Word *word, const Shape *shape, size_t *start, size_t *end)
 		return false;
 	if ((shape->flags & EXACT) && i - body > wanted)
 		return false;
-	if ((shape->flags & VARIED) && !is_key(word->text +body, i - body))
+	if ((shape->flags & VARIED) && !is_key(word->bytes + body, i - body))
 		return false;
-	if (i < word->length && !tb_is(word->text[i], shape->classes) &&
-		tb_is(word->text[i], TB_ALNUM))
+	if (i < word->length && !tb_is(word->bytes[i], shape->classes) &&
+		tb_is(word->bytes[i], TB_ALNUM))
 		return false;
 	*start = body;
 	*end = tb_run(word, i, shape->classes);
 	/* the letters of another class belong to it, whatever they are */
 	*end = tb_run(word, *end, TB_ALNUM);
 	/* a full stop or dash at its end is the sentence's */
-	while (*end > body + 1 && tb_is(word->text[*end - 1], TB_DOT))
+	while (*end > body + 1 && tb_is(word->bytes[*end - 1], TB_DOT))
 		(*end)--;
 	if (shape->flags & PAIR)
 		*end = pair_end(word, *end);
@@ -316,12 +316,12 @@ is_jwt(const Word *word, size_t *start, size_t *end)
 		return false;
 	*start = word->start + 3;
 	*end = at;
-	while (parts < JWT_PARTS && at < word->length && word->text[at] == '.')
+	while (parts < JWT_PARTS && at < word->length && word->bytes[at] == '.')
 	{
 		size_t		next = tb_run(word, at + 1, TB_KEY);
 
 		/* an encrypted one may have no key in it: two full stops */
-		if (next == at + 1 && !(parts == 1 && next < word->length && word->text[next] == '.'))
+		if (next == at + 1 && !(parts == 1 && next < word->length && word->bytes[next] == '.'))
 			break;
 		parts++;
 		*end = at = next;
@@ -336,22 +336,22 @@ is_zhipu(const Word *word, size_t *start, size_t *end)
 	size_t		secret = word->end + 1;
 
 	if (word->end - word->start != ZHIPU_ID || word->length - word->end <= ZHIPU_SECRET ||
-		word->text[word->end] != '.')
+		word->bytes[word->end] != '.')
 		return false;
 	for (size_t i = word->start; i < word->end; i++)
 	{
-		if (!tb_is(word->text[i], TB_HEX))
+		if (!tb_is(word->bytes[i], TB_HEX))
 			return false;
 	}
 	for (size_t i = secret; i < secret + ZHIPU_SECRET; i++)
 	{
-		if (!tb_is(word->text[i], TB_ALNUM))
+		if (!tb_is(word->bytes[i], TB_ALNUM))
 			return false;
 	}
 	*start = secret;
 	*end = secret + ZHIPU_SECRET;
-	return (*end == word->length || !tb_is(word->text[*end], TB_KEY)) &&
-		tb_is_varied(word->text +secret, ZHIPU_SECRET);
+	return (*end == word->length || !tb_is(word->bytes[*end], TB_KEY)) &&
+		tb_is_varied(word->bytes + secret, ZHIPU_SECRET);
 }
 
 /* PayPal's client secret: E and 79 characters of all kinds */
@@ -364,11 +364,11 @@ is_paypal(const Word *word, size_t *start, size_t *end)
 	if (tb_is(tb_before(word, i), TB_DASH))
 		return false;
 	while (i < word->length && i - word->start <= PAYPAL_SECRET &&
-		   tb_is(word->text[i], TB_KEY))
-		seen |= tb_byte_class[(unsigned char) word->text[i++]];
+		   tb_is(word->bytes[i], TB_KEY))
+		seen |= tb_byte_class[(unsigned char) word->bytes[i++]];
 	*start = word->start + 1;
 	*end = i;
-	return i - word->start == PAYPAL_SECRET && !(i < word->length && word->text[i] == '*') &&
+	return i - word->start == PAYPAL_SECRET && !(i < word->length && word->bytes[i] == '*') &&
 		(seen & TB_DIGIT) && (seen & TB_UPPER) && (seen & TB_LOWER);
 }
 
@@ -380,7 +380,7 @@ is_paypal(const Word *word, size_t *start, size_t *end)
 static bool
 is_private_key(const Word *word, size_t *start, size_t *end)
 {
-	const char *s = word->text +word->start;
+	const char *s = word->bytes + word->start;
 
 	if (word->length - word->start < 64 || memcmp(s, "MII", 3) != 0 ||
 		(memcmp(s + 6, "IBAAKC", 6) != 0 && memcmp(s + 6, "IBADAN", 6) != 0))
@@ -397,7 +397,7 @@ is_private_key(const Word *word, size_t *start, size_t *end)
 bool
 tb_shape_at(const Word *word, size_t *start, size_t *end)
 {
-	unsigned char c = (unsigned char) word->text[word->start];
+	unsigned char c = (unsigned char) word->bytes[word->start];
 
 	if (!indexed)
 		make_index();
@@ -407,7 +407,7 @@ tb_shape_at(const Word *word, size_t *start, size_t *end)
 			return true;
 	}
 	if (c == 'e' && word->end - word->start >= 3 &&
-		memcmp(word->text +word->start, "eyJ", 3) == 0)
+		memcmp(word->bytes + word->start, "eyJ", 3) == 0)
 		return is_jwt(word, start, end);
 	if (c == 'E' && is_paypal(word, start, end))
 		return true;
