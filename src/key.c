@@ -303,33 +303,32 @@ parse_line(const char *text, size_t length, KeySource source, int line, MasterKe
 
 /* A key a line, empty lines left out. */
 static Refusal *
-parse_keys(const char *text, size_t length, KeySource source, MasterKey *key)
+parse_keys(const char *bytes, size_t length, KeySource source, MasterKey *key)
 {
-	const char *end = text +length;
+	const char *end = bytes + length;
 	int			line = 0;
 
 	if (length == ROOM)
 		return not_a_key(source, "too_long", 0, 0);
-	while (text <end)
+	while (bytes < end)
 	{
-		const char *feed = memchr(text, '\n', end - text);
+		const char *feed = memchr(bytes, '\n', end - bytes);
 		const char *stop = feed != NULL ? feed : end;
 		const char *next = feed != NULL ? feed + 1 : end;
 		Refusal    *refusal;
 
 		line++;
-		while (text <stop && is_blank(*text))
-			text	  ++;
-
-		while (stop > text &&is_blank(stop[-1]))
+		while (bytes < stop && is_blank(*bytes))
+			bytes++;
+		while (stop > bytes && is_blank(stop[-1]))
 			stop--;
-		if (stop > text)
+		if (stop > bytes)
 		{
-			refusal = parse_line(text, stop - text, source, line, key);
+			refusal = parse_line(bytes, stop - bytes, source, line, key);
 			if (refusal != NULL)
 				return refusal;
 		}
-		text = next;
+		bytes = next;
 	}
 	return key->count == 0 ? not_a_key(source, "empty", 0, 0) : NULL;
 }
