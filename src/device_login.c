@@ -74,8 +74,9 @@ wait_us(FunctionCallInfo fcinfo)
 	if (PG_ARGISNULL(1))
 		tb_raise(tb_null_argument("wait"));
 	wait = PG_GETARG_INTERVAL_P(1);
-	us = wait->time + (int64) wait->day * USECS_PER_DAY;
-	if (wait->month != 0 || us < 0 || us > LONGEST_WAIT_US)
+	us = wait->time;
+	/* days are more than that, and could overflow */
+	if (wait->month != 0 || wait->day != 0 || us < 0 || us > LONGEST_WAIT_US)
 		tb_raise(tb_refusal(ERRCODE_INVALID_PARAMETER_VALUE,
 							tb_json("argument:s", "wait"),
 							"Pass an interval such as 30 seconds.",

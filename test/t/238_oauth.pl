@@ -228,6 +228,8 @@ my $login = $db->row("CALL tokenbill.oauth_device_login('one')");
 is($login->{state}, 'pending', 'CALL oauth_device_login() begins another');
 like($login->{user_code}, qr/^[A-Z]{4}-[A-Z]{4}$/, 'and returns its code');
 is($db->sqlstate("CALL tokenbill.oauth_device_login('one', NULL)"), '22004', 'a null is refused');
+is($db->sqlstate("CALL tokenbill.oauth_device_login('one', \$1::text::interval)", $_), '22023', "so is a wait of $_")
+  foreach '-1 second', '11 minutes', '1 month', '213503982 days 08:02:00';
 is($db->sqlstate("CALL tokenbill.oauth_device_login('nobody')"), 'PT404', 'and a provider that has no OAuth client');
 is($db->query('BEGIN')->{error}, undef);
 is($db->sqlstate("CALL tokenbill.oauth_device_login('one')"), '2D000', 'in a transaction block it is refused');
