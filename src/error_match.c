@@ -62,39 +62,39 @@ write_integer(json_int_t value, char *end)
 static RetryText
 text_of(json_t *value, char *digits)
 {
-	RetryText text = {"", NULL};
+	RetryText	said = {"", NULL};
 
 	if (json_is_string(value))
 	{
-		text.		at = json_string_value(value);
-		text.		end = text.at + json_string_length(value);
-		return text;
+		said.at = json_string_value(value);
+		said.end = said.at + json_string_length(value);
+		return said;
 	}
 	if (json_is_integer(value))
 	{
-		text.		at = write_integer(json_integer_value(value), digits + LONGEST_INTEGER);
-		text.		end = digits + LONGEST_INTEGER;
-		return text;
+		said.at = write_integer(json_integer_value(value), digits + LONGEST_INTEGER);
+		said.end = digits + LONGEST_INTEGER;
+		return said;
 	}
 	if (json_is_boolean(value))
-		text.		at = json_is_true(value) ? "true" : "false";
-	text.		end = text.at + strlen(text.at);
-	return text;
+		said.at = json_is_true(value) ? "true" : "false";
+	said.end = said.at + strlen(said.at);
+	return said;
 }
 
 /* Take over as much as there is room for, in whole characters, without NUL */
 static size_t
-keep(RetryText text, char *buffer, size_t room)
+keep(RetryText said, char *buffer, size_t room)
 {
-	size_t		length = text.end - text.at;
+	size_t		length = said.end - said.at;
 
 	if (length > room)
 	{
 		length = room;
-		while (length > 0 && ((unsigned char) text.at[length] & 0xc0) == 0x80)
+		while (length > 0 && ((unsigned char) said.at[length] & 0xc0) == 0x80)
 			length--;
 	}
-	memcpy(buffer, text.at, length);
+	memcpy(buffer, said.at, length);
 	for (size_t i = 0; i < length; i++)
 	{
 		if (buffer[i] == '\0')
@@ -110,7 +110,7 @@ keep(RetryText text, char *buffer, size_t room)
  * without !, if there are any, and like none of those with it.
  */
 static bool
-fits(ErrorBody *body, const ErrorCondition *condition, RetryText text)
+fits(ErrorBody *body, const ErrorCondition *condition, RetryText said)
 {
 	bool		wanted = false;
 	bool		found = false;
@@ -124,7 +124,7 @@ fits(ErrorBody *body, const ErrorCondition *condition, RetryText text)
 		if (!not && found)
 			continue;
 		wanted = wanted || !not;
-		if (tb_error_glob(body, pattern, strlen(pattern), text.at, text.end - text.at))
+		if (tb_error_glob(body, pattern, strlen(pattern), said.at, said.end - said.at))
 		{
 			if (not)
 				return false;

@@ -48,13 +48,13 @@ static bool
 visit_wait(ErrorBody *body, json_t *value, void *state)
 {
 	Wait	   *wait = state;
-	RetryText text;
+	RetryText	said;
 	char		digits[32];
 
 	if (json_is_string(value))
 	{
-		text.		at = json_string_value(value);
-		text.		end = text.at + json_string_length(value);
+		said.at = json_string_value(value);
+		said.end = said.at + json_string_length(value);
 	}
 	else if (json_is_number(value))
 	{
@@ -63,12 +63,12 @@ visit_wait(ErrorBody *body, json_t *value, void *state)
 
 		if (length > sizeof(digits))
 			return false;
-		text.		at = digits;
-		text.		end = digits + length;
+		said.at = digits;
+		said.end = digits + length;
 	}
 	else
 		return false;
-	return tb_retry_wait(&text, wait->unit, wait->reply->now_ms, &wait->wait_ms);
+	return tb_retry_wait(&said, wait->unit, wait->reply->now_ms, &wait->wait_ms);
 }
 
 /* An object of headers in the body, read as headers are */
@@ -115,15 +115,15 @@ is_digit(char c)
 
 /* Whether a text goes on with this, in lower case */
 static bool
-goes_on(RetryText text, const char *with)
+goes_on(RetryText said, const char *with)
 {
 	size_t		length = strlen(with);
 
-	if ((size_t) (text.end - text.at) <length)
+	if ((size_t) (said.end - said.at) < length)
 		return false;
 	for (size_t i = 0; i < length; i++)
 	{
-		char		c = text.at[i];
+		char		c = said.at[i];
 
 		if ((c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c) != with[i])
 			return false;
@@ -133,7 +133,7 @@ goes_on(RetryText text, const char *with)
 
 /* What a unit in words is in Go's letters; NULL: it is none */
 static const char *
-short_unit(RetryText text)
+short_unit(RetryText said)
 {
 	static const struct
 	{
@@ -145,7 +145,7 @@ short_unit(RetryText text)
 
 	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
 	{
-		if (goes_on(text, units[i].word))
+		if (goes_on(said, units[i].word))
 			return units[i].unit;
 	}
 	return NULL;
@@ -153,31 +153,30 @@ short_unit(RetryText text)
 
 /* The duration that a sentence goes on with, which has units: 6m0s, 1.5s, 26 seconds */
 static bool
-read_words(RetryText text, Wait *wait)
+read_words(RetryText said, Wait *wait)
 {
 	char		copy[LONGEST_TIME + 4];
 	size_t		length = 0;
 	bool		digits_only = true;
 	RetryText	copied = {copy, NULL};
 
-	while (text.at < text.end && length < LONGEST_TIME &&
-		   (is_digit(*text.at) || is_lower(*text.at) || *text.at == '.'))
+	while (said.at < said.end && length < LONGEST_TIME &&
+		   (is_digit(*said.at) || is_lower(*said.at) || *said.at == '.'))
 	{
-		digits_only = digits_only && !is_lower(*text.at);
-		copy[length++] = *text.at++;
+		digits_only = digits_only && !is_lower(*said.at);
+		copy[length++] = *said.at++;
 	}
 	/* a full stop ends the sentence */
 	while (length > 0 && copy[length - 1] == '.')
 		length--;
 	if (length == 0 || !is_digit(copy[0]))
 		return false;
-	if (digits_only && text.at < text.end && *text.at == ' ')
+	if (digits_only && said.at < said.end && *said.at == ' ')
 	{
 		const char *unit;
 
-		text.		at++;
-
-		unit = short_unit(text);
+		said.at++;
+		unit = short_unit(said);
 		if (unit == NULL)
 			return false;
 		memcpy(copy + length, unit, strlen(unit));
@@ -190,26 +189,24 @@ read_words(RetryText text, Wait *wait)
 static bool
 visit_sentence(ErrorBody *body, json_t *value, void *state)
 {
-	RetryText text;
+	RetryText	said;
 
 	if (!json_is_string(value))
 		return false;
-	text.		at = json_string_value(value);
-	text.		end = text.at + json_string_length(value);
-
-	if (text.end - text.at > LONGEST_MESSAGE)
-		text.		end = text.at + LONGEST_MESSAGE;
-
-	for (; text.at < text.end; text.at++)
+	said.at = json_string_value(value);
+	said.end = said.at + json_string_length(value);
+	if (said.end - said.at > LONGEST_MESSAGE)
+		said.end = said.at + LONGEST_MESSAGE;
+	for (; said.at < said.end; said.at++)
 	{
 		for (size_t i = 0; i < sizeof(wait_phrases) / sizeof(wait_phrases[0]); i++)
 		{
 			RetryText	behind;
 
-			behind.at = text.at + strlen(wait_phrases[i]);
-			behind.end = text.end;
+			behind.at = said.at + strlen(wait_phrases[i]);
+			behind.end = said.end;
 
-			if (goes_on(text, wait_phrases[i]) && read_words(behind, state))
+			if (goes_on(said, wait_phrases[i]) && read_words(behind, state))
 				return true;
 		}
 	}
