@@ -21,7 +21,8 @@ AS $function$
 DECLARE
 	line text := regexp_replace(left(short_text.said, 2000), '[\u0001-\u0020\u007f-\u009f]+', ' ', 'g') COLLATE "C";
 BEGIN
-	line := regexp_replace(line, '(?=[^ ]*[0-9])[A-Za-z0-9_+/=~-]{20,}', '***', 'g');
+	/* and what hangs on a full stop: some keys are an id and a secret, or parts in a row */
+	line := regexp_replace(line, '(?=[^ ]*[0-9])[A-Za-z0-9_+/=~-]{20,}(?:\.[A-Za-z0-9_+/=~-]+)*', '***', 'g');
 	line := regexp_replace(line, '\m(sk|pk|ak|xai|key|bearer|basic|token)([-_ ])[A-Za-z0-9_+/=~-]*[0-9][A-Za-z0-9_+/=~-]*', '\1\2***', 'gi');
 	line := regexp_replace(line, '[0-9](?:[ -]?[0-9]){12,}', '***', 'g');
 	/* what the log masks, too: passwords in addresses, keys without digits */

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(609);
+SELECT plan(610);
 
 -- Card numbers, as people write them
 SELECT is(tokenbill.redact(original), masked, 'card: ' || original) FROM (VALUES
@@ -36,6 +36,8 @@ UNION ALL SELECT 'MIIE', 'vQIBADANBgkqhkiG9w0BAQEFAASC' || pg_temp.signs(200) UN
 SELECT is(tokenbill.redact(format(place, prefix || body)), format(place, prefix || '***'), format('%s and %s more: ' || place, prefix, length(body), '...'))
 FROM key, (VALUES ('%s'), ('the key "%s" is wrong'), ('{"key":"%s"}'), ('(%s),'), ('k=%s&x'), ('_%s '), ('$1 = ''%s''')) v(place)
 WHERE prefix <> 'E' OR place <> '_%s '; -- which has no beginning of its own
+SELECT is_empty($$SELECT prefix, said FROM key, tokenbill.short_text('Incorrect API key provided: "' || prefix || body || '".') said
+	WHERE strpos(said, left(body, 8)) > 0 OR strpos(said, right(body, 8)) > 0 OR said NOT LIKE 'Incorrect API key provided%'$$, 'nothing of any of them is left of what a vendor repeats');
 SELECT is(tokenbill.redact(pair), masked, 'a pair: ' || masked) FROM (VALUES
 	('LTAI' || pg_temp.signs(20) || ':' || pg_temp.signs(30), 'LTAI***'), ('AKLT' || pg_temp.signs(43) || ':' || pg_temp.signs(42) || '==', 'AKLT***'), ('AKIAIOSFODNN7EXAMPLE:wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY', 'AKIA***'), ('AKIAIOSFODNN7EXAMPLE%3AwJalrXUtnFEMIbPxRfiCYEXAMPLEKEY', 'AKIA***')) v(pair, masked);
 

@@ -19,7 +19,7 @@ $server->begin(
 		"shared_preload_libraries = 'pg_stat_statements,tokenbill,auto_explain'", 'tokenbill.worker = off', "tokenbill.key_command = 'printf %064d 7'",
 		'logging_collector = on', "log_destination = 'stderr,csvlog,jsonlog'", "log_directory = 'log'", 'log_rotation_age = 0', 'log_rotation_size = 0',
 		'log_parameter_max_length = -1', 'log_parameter_max_length_on_error = -1', 'log_min_error_statement = debug5', 'log_error_verbosity = verbose', 'log_statement = all', 'log_min_duration_statement = 0',
-		'auto_explain.log_min_duration = 0', 'auto_explain.log_verbose = on', 'auto_explain.log_nested_statements = on', 'pg_stat_statements.track = all', 'track_activity_query_size = 16kB', 'statement_timeout = 10s' ]);
+		'auto_explain.log_min_duration = 0', 'auto_explain.log_verbose = on', 'auto_explain.log_nested_statements = on', 'pg_stat_statements.track = all', 'track_activity_query_size = 16kB' ]);
 my $admin = $server->client;
 $admin->rows($_) foreach (
 	'CREATE EXTENSION pg_stat_statements',
@@ -104,7 +104,8 @@ sub argument
 	  : $valid && $type eq 'text' && rand() < 0.5 ? 'acme' : fresh();
 }
 
-my %session = map { $_ => $server->client(user => $_) } qw(app billing reader admin postgres);
+# one of them waits for what never comes; the rest has time
+my %session = map { $_ => $server->client(user => $_, settings => { statement_timeout => '10s' }) } qw(app billing reader admin postgres);
 my $observer = $server->client;
 my %activity;
 my ($calls, %ended) = 0;
