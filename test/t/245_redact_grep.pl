@@ -104,7 +104,7 @@ sub argument
 	  : $valid && $type eq 'text' && rand() < 0.5 ? 'acme' : fresh();
 }
 
-# one of them waits for what never comes; the rest has time
+# none should wait for what never comes; one that does is not to keep the others
 my %session = map { $_ => $server->client(user => $_, settings => { statement_timeout => '10s' }) } qw(app billing reader admin postgres);
 my $observer = $server->client;
 my %activity;
