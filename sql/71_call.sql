@@ -36,4 +36,4 @@ COMMENT ON COLUMN tokenbill.http_call.secret IS 'Name of the secret; null: it ne
 COMMENT ON COLUMN tokenbill.http_call.auth IS 'How the worker signs it: aliyun, volcengine or hmac_sha256; null: not';
 COMMENT ON COLUMN tokenbill.http_call.timeout_ms IS 'How long it may take; null: tokenbill.request_timeout';
 COMMENT ON COLUMN tokenbill.http_call.max_bytes IS 'How long the answer may be; null: tokenbill.max_response_size';
-COMMENT ON COLUMN tokenbill.http_call.secrets IS 'Further placeholders, in url, headers and body, which is a form then. Object of name and {secret: its name; user: made into the credentials of HTTP Basic; jwt: alg, header and claims of what is signed with it}; null: none';
+COMMENT ON COLUMN tokenbill.http_call.secrets IS 'Further variables, in url, headers and body, which is a form then. Object of name and {secret: its name; user: made into the credentials of HTTP Basic; jwt: alg, header and claims of what is signed with it}; null: none';

@@ -71,10 +71,10 @@ COMMENT ON COLUMN tokenbill.preset_request.builtin IS 'Came with the extension';
 COMMENT ON COLUMN tokenbill.preset_request.step IS 'Its place in the order';
 COMMENT ON COLUMN tokenbill.preset_request.contributes IS 'balance: its amounts are balances; subtract: they are taken from those of an earlier request; cost: they have been used since opening_at';
 COMMENT ON COLUMN tokenbill.preset_request.method IS 'GET or POST';
-COMMENT ON COLUMN tokenbill.preset_request.path IS 'Path behind the base URL, with placeholders in braces';
-COMMENT ON COLUMN tokenbill.preset_request.query IS 'Object: name and value of query parameters, with placeholders; one with {page} is left out on the first page';
-COMMENT ON COLUMN tokenbill.preset_request.headers IS 'Object: name and value of headers, with placeholders; {secret} is the secret';
-COMMENT ON COLUMN tokenbill.preset_request.body IS 'What is sent, with placeholders; null: nothing';
+COMMENT ON COLUMN tokenbill.preset_request.path IS 'Path behind the base URL, with variables in braces';
+COMMENT ON COLUMN tokenbill.preset_request.query IS 'Object: name and value of query parameters, with variables; one with {page} is left out on the first page';
+COMMENT ON COLUMN tokenbill.preset_request.headers IS 'Object: name and value of headers, with variables; {secret} is the secret';
+COMMENT ON COLUMN tokenbill.preset_request.body IS 'What is sent, with variables; null: nothing';
 COMMENT ON COLUMN tokenbill.preset_request.auth IS 'How the worker signs it; null: not';
 COMMENT ON COLUMN tokenbill.preset_request.rows IS 'Where in the answer the wallets or items are';
 COMMENT ON COLUMN tokenbill.preset_request.amount IS 'Where in one of them the amount is';
@@ -406,7 +406,7 @@ $function$;
 COMMENT ON FUNCTION tokenbill.drop_preset(text) IS 'Drops a preset of one''s own with its requests and returns the row it had. Errors: PT404, PT409 providers use it, 22xxx';
 
 /*
- * Which params a provider has to give is told by the placeholders of its requests:
+ * Which params a provider has to give is told by the variables of its requests:
  * names in braces, but for those that are part of every call.  Other braces, such
  * as those of a body in JSON, are none.
  */

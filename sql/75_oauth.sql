@@ -138,7 +138,7 @@ BEGIN
 	WHERE jsonb_typeof(v.word) = 'string' AND v.word #>> '{}' ~ '^\{.*\}$'
 		AND v.word #>> '{}' !~ '^\{(iat|exp|nbf|iat_ms|exp_ms|jti|client_id|key_id)\}$' LIMIT 1;
 	IF FOUND THEN
-		PERFORM tokenbill.refuse('22023', format('%s has a placeholder that there is not', check_jwt_object.argument),
+		PERFORM tokenbill.refuse('22023', format('%s has a variable that there is not', check_jwt_object.argument),
 			jsonb_build_object('argument', check_jwt_object.argument), 'There are {iat}, {exp}, {nbf}, {iat_ms}, {exp_ms}, {jti}, {client_id} and {key_id}.');
 	END IF;
 	RETURN check_jwt_object.value;

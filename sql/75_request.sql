@@ -2,41 +2,41 @@
  * Requests: a preset's templates, filled for one provider.
  *
  * What comes from outside (parameters, the cursor of a page) is escaped as its
- * place needs it, and is never looked at for placeholders.  The secret is not
+ * place needs it, and is never looked at for variables.  The secret is not
  * known here: {secret} stays as it is, for the worker.
  */
-/* What stands for a placeholder, of a call that is made now. */
-CREATE FUNCTION tokenbill.placeholder_value(name text, watched tokenbill.provider, page text) RETURNS text
+/* What stands for a variable, of a call that is made now. */
+CREATE FUNCTION tokenbill.template_variable(name text, watched tokenbill.provider, page text) RETURNS text
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET timezone = 'UTC'
 AS $function$
 DECLARE
 	now timestamptz := tokenbill.clock();
-	value text := CASE placeholder_value.name
+	value text := CASE template_variable.name
 		WHEN 'secret' THEN '{secret}'
-		WHEN 'page' THEN placeholder_value.page
+		WHEN 'page' THEN template_variable.page
 		WHEN 'month_start' THEN to_char(date_trunc('month', now), 'YYYY-MM-DD')
 		WHEN 'start_date' THEN to_char(watched.opening_at, 'YYYY-MM-DD')
 		WHEN 'start_unix' THEN trunc(extract(epoch FROM watched.opening_at))::text
 		WHEN 'start_rfc3339' THEN to_char(watched.opening_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
 		WHEN 'now_unix' THEN trunc(extract(epoch FROM now))::text
 		WHEN 'now_rfc3339' THEN to_char(now, 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-		ELSE CASE WHEN placeholder_value.name ~ '^today([+-][0-9]+)?$'
-			THEN to_char(now::date + coalesce(substring(placeholder_value.name FROM '[+-][0-9]+$'), '0')::integer, 'YYYY-MM-DD')
-			ELSE watched.params ->> placeholder_value.name END END;
+		ELSE CASE WHEN template_variable.name ~ '^today([+-][0-9]+)?$'
+			THEN to_char(now::date + coalesce(substring(template_variable.name FROM '[+-][0-9]+$'), '0')::integer, 'YYYY-MM-DD')
+			ELSE watched.params ->> template_variable.name END END;
 BEGIN
 	IF value IS NULL THEN
-		PERFORM tokenbill.refuse('22023', format('there is nothing for {%s}', placeholder_value.name),
-			jsonb_build_object('provider', watched.provider, 'placeholder', placeholder_value.name), 'Give it in params of tokenbill.set_provider().');
+		PERFORM tokenbill.refuse('22023', format('there is nothing for {%s}', template_variable.name),
+			jsonb_build_object('provider', watched.provider, 'variable', template_variable.name), 'Give it in params of tokenbill.set_provider().');
 	END IF;
 	RETURN value;
 END
 $function$;
-COMMENT ON FUNCTION tokenbill.placeholder_value(text, tokenbill.provider, text) IS 'Internal: the text that takes the place of a placeholder, or raises that there is none (22023)';
+COMMENT ON FUNCTION tokenbill.template_variable(text, tokenbill.provider, text) IS 'Internal: the text that takes the place of a variable, or raises that there is none (22023)';
 
 /*
- * A template with its placeholders filled, each once: what comes in by one is not
+ * A template with its variables filled, each once: what comes in by one is not
  * looked at for others.  {secret} stays, for the worker.
  */
 CREATE FUNCTION tokenbill.fill_template(template text, watched tokenbill.provider, page text, place text) RETURNS text
@@ -57,7 +57,7 @@ BEGIN
 			result := result || coalesce(part[1], rest);
 		END IF;
 		EXIT WHEN part IS NULL;
-		value := tokenbill.placeholder_value(part[2], watched, fill_template.page);
+		value := tokenbill.template_variable(part[2], watched, fill_template.page);
 		result := result || CASE
 			WHEN part[2] = 'secret' OR fill_template.place = 'header' THEN value
 			WHEN fill_template.place = 'body' THEN substring(to_jsonb(value)::text FROM 2 FOR length(to_jsonb(value)::text) - 2)
@@ -68,7 +68,7 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION tokenbill.fill_template(text, tokenbill.provider, text, text) IS
-'Internal: the template with its placeholders filled as befits its place: path, query, header, or body, which is JSON';
+'Internal: the template with its variables filled as befits its place: path, query, header, or body, which is JSON';
 
 CREATE FUNCTION tokenbill.check_call(watched tokenbill.provider, request tokenbill.preset_request, lease bigint, page text) RETURNS tokenbill.http_call
 LANGUAGE plpgsql

@@ -71,7 +71,7 @@ SELECT pg_temp.refused(statement, '22023', detail, description) FROM (VALUES
 	($$SELECT tokenbill.add_provider('n', 'xai', secret_name => 'shared')$$, '{"argument": "params", "param": "team"}', 'a team'),
 	($$SELECT tokenbill.add_provider('n', 'xai', secret_name => 'shared', params => '{"team": "a", "tem": "b"}')$$, '{"argument": "params", "known": ["team"]}', 'a mistyped parameter'),
 	($$SELECT tokenbill.add_provider('n', 'xai', secret_name => 'shared', params => '{"team": ""}')$$, '{"argument": "params"}', 'an empty one'),
-	($$SELECT tokenbill.add_provider('n', 'xai', secret_name => 'shared', params => '{"team": "{secret}"}')$$, '{"argument": "params"}', 'one with a placeholder'),
+	($$SELECT tokenbill.add_provider('n', 'xai', secret_name => 'shared', params => '{"team": "{secret}"}')$$, '{"argument": "params"}', 'one with a variable'),
 	($$SELECT tokenbill.add_provider('n', 'xai', secret_name => 'shared', params => '{"team": ["a"]}')$$, '{"argument": "params"}', 'a list'),
 	($$SELECT tokenbill.add_provider('n', 'xai', secret_name => 'shared', params => '[]')$$, '{"argument": "params"}', 'no object'),
 	($$SELECT tokenbill.add_provider('n', 'deepseek', secret_name => 'shared', params => '{"team": "a"}')$$, '{"argument": "params"}', 'a parameter that there is none of'),
