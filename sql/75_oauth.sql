@@ -85,21 +85,6 @@ END
 $function$;
 COMMENT ON FUNCTION tokenbill.check_endpoint(text, text) IS 'Internal: returns the URL, or raises that it is none (22004, 22023)';
 
-CREATE FUNCTION tokenbill.check_oauth_provider(provider text) RETURNS text
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $function$
-BEGIN
-	PERFORM tokenbill.check_text('provider', check_oauth_provider.provider, 128);
-	IF NOT tokenbill.visible('') THEN
-		PERFORM tokenbill.refuse('42501', 'a tenant has nothing to do with providers', '{"argument": "provider"}',
-			'Use a login that is not mapped to an account.');
-	END IF;
-	RETURN check_oauth_provider.provider;
-END
-$function$;
-COMMENT ON FUNCTION tokenbill.check_oauth_provider(text) IS 'Internal: returns the name, or raises that it is none (22004, 22023), or that a tenant asks (42501)';
-
 CREATE FUNCTION tokenbill.refuse_oauth_client(provider text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -215,7 +200,7 @@ DECLARE
 	given record;
 	auth text;
 BEGIN
-	PERFORM tokenbill.check_oauth_provider(set_oauth_client.provider);
+	PERFORM tokenbill.check_provider(set_oauth_client.provider);
 	FOR given IN
 		SELECT * FROM (VALUES ('client_id', set_oauth_client.client_id, 255), ('client_secret_name', set_oauth_client.client_secret_name, 255),
 			('scope', set_oauth_client.scope, 1000), ('signing_key_name', set_oauth_client.signing_key_name, 255), ('key_id', set_oauth_client.key_id, 255)) v (argument, value, longest)
@@ -300,7 +285,7 @@ AS $function$
 DECLARE
 	gone tokenbill.oauth_client;
 BEGIN
-	PERFORM tokenbill.check_oauth_provider(drop_oauth_client.provider);
+	PERFORM tokenbill.check_provider(drop_oauth_client.provider);
 	DELETE FROM tokenbill.oauth_client c WHERE c.provider = drop_oauth_client.provider RETURNING c.* INTO gone;
 	IF NOT FOUND THEN
 		PERFORM tokenbill.refuse_oauth_client(drop_oauth_client.provider);

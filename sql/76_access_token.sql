@@ -558,7 +558,7 @@ DECLARE
 	client tokenbill.oauth_client;
 	t tokenbill.access_token;
 BEGIN
-	PERFORM tokenbill.check_oauth_provider(oauth_refresh.provider);
+	PERFORM tokenbill.check_provider(oauth_refresh.provider);
 	SELECT c.* INTO client FROM tokenbill.oauth_client c WHERE c.provider = oauth_refresh.provider FOR KEY SHARE;
 	IF NOT FOUND THEN
 		PERFORM tokenbill.refuse_oauth_client(oauth_refresh.provider);

@@ -129,7 +129,7 @@ DECLARE
 	pending bigint;
 	result tokenbill.device_grants;
 BEGIN
-	PERFORM tokenbill.check_oauth_provider(oauth_device_begin.provider);
+	PERFORM tokenbill.check_provider(oauth_device_begin.provider);
 	IF oauth_device_begin.restart IS NULL THEN
 		PERFORM tokenbill.refuse('22004', 'restart must not be null', '{"argument": "restart"}', 'Pass true or false.');
 	END IF;

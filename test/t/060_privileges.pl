@@ -245,7 +245,6 @@ my %granted = (
 	check_endpoint => [ '', "SELECT tokenbill.check_endpoint(NULL::text, NULL::text)" ],
 	check_jwt_object => [ '', "SELECT tokenbill.check_jwt_object(NULL::text, NULL::jsonb)" ],
 	check_oauth_client => [ '', "SELECT tokenbill.check_oauth_client(NULL::tokenbill.oauth_client)" ],
-	check_oauth_provider => [ '', "SELECT tokenbill.check_oauth_provider(NULL::text)" ],
 	claim_devices => [ '', "SELECT tokenbill.claim_devices(NULL::integer)" ],
 	claim_tokens => [ '', "SELECT tokenbill.claim_tokens(NULL::integer)" ],
 	clock_offset => [ '', "SELECT tokenbill.clock_offset(NULL::jsonb)" ],
