@@ -275,8 +275,8 @@ DECLARE
 BEGIN
 	IF client.grant_type <> was_grant_type THEN
 		/* what another grant gave is not renewed by this one */
-		UPDATE tokenbill.device_grant g SET state = 'expired', next_at = NULL, lease = NULL, lease_until = NULL, error = 'the OAuth client has another grant_type now', ended_at = now, updated_at = now
-		WHERE g.provider = client.provider AND g.state IN ('pending', 'authorized');
+		PERFORM tokenbill.end_device_grant(g.id, 'expired', 'the OAuth client has another grant_type now')
+		FROM tokenbill.device_grant g WHERE g.provider = client.provider AND g.state IN ('pending', 'authorized');
 		DELETE FROM tokenbill.access_token t WHERE t.provider = client.provider;
 		PERFORM tokenbill.forget_token_secrets(client.provider, ARRAY[NULL, 'refresh', 'device']);
 		PERFORM tokenbill.note_credential(client.provider, NULL);
@@ -304,8 +304,8 @@ AS $function$
 DECLARE
 	now timestamptz := tokenbill.clock();
 BEGIN
-	UPDATE tokenbill.device_grant g SET state = 'expired', error = end_authorization.problem, ended_at = now, updated_at = now
-	WHERE g.provider = end_authorization.provider AND g.state = 'authorized';
+	PERFORM tokenbill.end_device_grant(g.id, 'expired', end_authorization.problem)
+	FROM tokenbill.device_grant g WHERE g.provider = end_authorization.provider AND g.state = 'authorized';
 	UPDATE tokenbill.access_token t
 	SET refreshable = false, refresh_expires_at = NULL, next_at = NULL, lease = NULL, lease_until = NULL, expires_at = least(t.expires_at, now),
 		error = end_authorization.problem, updated_at = now

@@ -96,6 +96,10 @@ COMMENT ON COLUMN tokenbill.device_grants.created_at IS 'When it was begun';
 COMMENT ON COLUMN tokenbill.device_grants.authorized_at IS 'When the token came; null: it has not';
 COMMENT ON COLUMN tokenbill.device_grants.ended_at IS 'When it was denied or expired; null: it is neither';
 
+/*
+ * The end of a grant, wherever it was.  A device code is that of the pending one, so
+ * it stays where the end is that of an authorized one: another may be pending.
+ */
 CREATE FUNCTION tokenbill.end_device_grant(id bigint, state text, problem text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -107,12 +111,14 @@ DECLARE
 BEGIN
 	UPDATE tokenbill.device_grant x
 	SET state = end_device_grant.state, next_at = NULL, lease = NULL, lease_until = NULL, error = end_device_grant.problem, ended_at = now, updated_at = now
-	WHERE x.id = end_device_grant.id AND x.state = 'pending'
+	WHERE x.id = end_device_grant.id AND x.state IN ('pending', 'authorized')
 	RETURNING x.* INTO g;
-	PERFORM tokenbill.forget_token_secrets(g.provider, ARRAY['device']);
+	IF FOUND AND g.authorized_at IS NULL THEN
+		PERFORM tokenbill.forget_token_secrets(g.provider, ARRAY['device']);
+	END IF;
 END
 $function$;
-COMMENT ON FUNCTION tokenbill.end_device_grant(bigint, text, text) IS 'Internal: a pending device grant that is denied or expired, and why; its device code is forgotten';
+COMMENT ON FUNCTION tokenbill.end_device_grant(bigint, text, text) IS 'Internal: a device grant that is denied or expired, and why; the device code of one that was pending is forgotten';
 
 /*
  * Race: two begin at once.  The second waits for the client's row, and then finds
@@ -275,8 +281,8 @@ BEGIN
 	ELSIF problem IS NULL THEN
 		problem := tokenbill.missing_in_token(said.document, record_device.secrets);
 		IF problem IS NULL THEN
-			UPDATE tokenbill.device_grant x SET state = 'expired', error = 'another one was authorized', ended_at = now, updated_at = now
-			WHERE x.provider = g.provider AND x.state = 'authorized';
+			PERFORM tokenbill.end_device_grant(x.id, 'expired', 'another one was authorized')
+			FROM tokenbill.device_grant x WHERE x.provider = g.provider AND x.state = 'authorized';
 			UPDATE tokenbill.device_grant x
 			SET state = 'authorized', next_at = NULL, lease = NULL, lease_until = NULL, failures = 0, status = record_device.status, error = NULL,
 				authorized_at = now, updated_at = now

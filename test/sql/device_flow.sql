@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(75);
+SELECT plan(77);
 SET LOCAL tokenbill.clock = '2026-03-05 12:00:00+00';
 
 CREATE FUNCTION pg_temp.clock(at text) RETURNS void LANGUAGE sql AS $$ SELECT set_config('tokenbill.clock', '2026-03-05 ' || at || '+00', true) $$;
@@ -143,6 +143,9 @@ SELECT throws_ok(format($$UPDATE tokenbill.device_grant SET state = 'gone', next
 SELECT throws_ok(format($$INSERT INTO tokenbill.device_grant (provider, expires_at, next_at, created_at, updated_at) VALUES ('two', now(), now(), now(), now())$$), '23505', NULL, 'nor two that are pending');
 
 -- Its end
+SELECT pg_temp.login('two'), tokenbill.end_authorization('two', 'revoked') \g /dev/null
+SELECT results_eq($$SELECT state, error FROM tokenbill.device_grant WHERE provider = 'two' ORDER BY id DESC LIMIT 2$$, $$VALUES ('pending', NULL), ('expired', 'another one was begun')$$, 'an authorization ends while another login is pending');
+SELECT set_eq($$SELECT name FROM tokenbill.secrets WHERE name LIKE '%:two'$$, ARRAY['oauth_device:two'], 'which keeps its device code');
 SELECT is(pg_temp.pick(c, 'provider', 'grant_type'), '{"provider": "two", "grant_type": "device_code"}', 'the client is dropped') FROM tokenbill.drop_oauth_client('two') c;
 SELECT is_empty($$SELECT FROM tokenbill.device_grant WHERE provider = 'two' UNION ALL SELECT FROM tokenbill.access_token WHERE provider = 'two' UNION ALL SELECT FROM tokenbill.secret WHERE name LIKE '%:two'$$, 'with all that it had');
 SELECT pg_temp.refused($$SELECT tokenbill.drop_oauth_client('two')$$, 'PT404', '{"provider": "two"}', 'and is not there to be dropped again');
