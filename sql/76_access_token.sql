@@ -231,9 +231,7 @@ BEGIN
 	IF problem IS NULL THEN
 		RETURN false;
 	END IF;
-	PERFORM tokenbill.report_check(watched, NULL, NULL, problem);
-	PERFORM tokenbill.end_check(watched, true);
-	UPDATE tokenbill.provider_check c SET error = problem, status = NULL WHERE c.provider = watched.provider;
+	PERFORM tokenbill.fail_check(watched, problem);
 	RETURN true;
 END
 $function$;

@@ -220,6 +220,20 @@ END
 $function$;
 COMMENT ON FUNCTION tokenbill.end_check(tokenbill.provider, boolean) IS 'Internal: ends a check, and sets when the next is due';
 
+/* The end of one whose request could not be made: what is known of the answer before is not the reason. */
+CREATE FUNCTION tokenbill.fail_check(watched tokenbill.provider, problem text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+	PERFORM tokenbill.report_check(watched, NULL, NULL, problem);
+	PERFORM tokenbill.end_check(watched, true);
+	UPDATE tokenbill.provider_check c SET error = problem, error_class = NULL, advice = NULL, status = NULL
+	WHERE c.provider = watched.provider;
+END
+$function$;
+COMMENT ON FUNCTION tokenbill.fail_check(tokenbill.provider, text) IS 'Internal: ends a check whose request cannot be made, and reports why';
+
 CREATE FUNCTION tokenbill.lease_end() RETURNS timestamptz
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -376,10 +390,7 @@ BEGIN
 			SELECT SQLSTATE AS sqlstate, SQLERRM AS message INTO wrong;
 			PERFORM tokenbill.record_worker_error('check', state.provider, wrong.sqlstate, wrong.message, detail);
 			BEGIN
-				PERFORM tokenbill.report_check(watched, NULL, NULL, 'it cannot be asked: ' || tokenbill.short_text(wrong.message));
-				PERFORM tokenbill.end_check(watched, true);
-				UPDATE tokenbill.provider_check c SET error = 'it cannot be asked: ' || tokenbill.short_text(wrong.message), error_class = NULL, advice = NULL, status = NULL
-				WHERE c.provider = state.provider;
+				PERFORM tokenbill.fail_check(watched, 'it cannot be asked: ' || tokenbill.short_text(wrong.message));
 			EXCEPTION WHEN OTHERS THEN
 				/* not even that can be written down of it: the others are not to wait for that */
 				PERFORM tokenbill.record_worker_error('check', state.provider, SQLSTATE, SQLERRM);

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(114);
+SELECT plan(115);
 SET LOCAL tokenbill.clock = '2026-03-05 12:00:00+00';
 
 CREATE FUNCTION pg_temp.clock(at text) RETURNS void LANGUAGE sql AS $$ SELECT set_config('tokenbill.clock', (CASE WHEN at LIKE '%-%' THEN at ELSE '2026-03-05 ' || at END) || '+00', true) $$;
@@ -208,6 +208,10 @@ SELECT pg_temp.clock('12:27:00'), tokenbill.check_provider_now('user') \g /dev/n
 SELECT count(*) FROM tokenbill.claim_checks(10) \g /dev/null
 SELECT tokenbill.record_check('user', lease, 401, '{}', '{}', NULL, NULL, 1) FROM tokenbill.provider_check WHERE provider = 'user' \g /dev/null
 SELECT is(target, 'late', 'one that is a minute old is') FROM tokenbill.claim_tokens(10) WHERE target = 'late';
+SELECT pg_temp.clock('13:30:00'), tokenbill.check_provider_now('user') \g /dev/null
+SELECT count(*) FROM tokenbill.claim_checks(10) \g /dev/null
+SELECT is(pg_temp.pick(c, 'error', 'status', 'error_class', 'advice'), '{"error": "the access token has expired", "status": null, "error_class": null, "advice": null}', 'when it has expired that is the reason, and nothing is left of the answer before') FROM tokenbill.provider_checks c WHERE provider = 'user';
+SELECT pg_temp.clock('12:27:00') \g /dev/null
 
 -- Another way to come by it
 SELECT pg_temp.login('hub', '{"expires_in": 600}', 'access_token', 'refresh_token'), tokenbill.oauth_device_begin('hub') \g /dev/null

@@ -169,6 +169,7 @@ my %granted = (
 	retry_delay => [ '', 'SELECT tokenbill.retry_delay(1)' ],
 	report_check => [ '', "SELECT tokenbill.report_check(NULL, NULL, NULL, 'a')" ],
 	end_check => [ '', 'SELECT tokenbill.end_check(NULL, true)' ],
+	fail_check => [ '', "SELECT tokenbill.fail_check(NULL, 'a')" ],
 	lease_end => [ '', 'SELECT tokenbill.lease_end()' ],
 	ledger_cost => [ '', 'SELECT tokenbill.ledger_cost(NULL, now(), now())' ],
 	check_ledger => [ '', 'SELECT tokenbill.check_ledger(NULL, NULL)' ],
