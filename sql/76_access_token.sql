@@ -99,17 +99,16 @@ END
 $function$;
 COMMENT ON FUNCTION tokenbill.renewal_at(timestamptz, timestamptz) IS 'Internal: when a token of this lifetime is to be renewed; null: it does not expire';
 
-/* From two seconds on, twice as long each time, up to five minutes; half as long again at most, by chance. */
+/* From two seconds on, twice as long each time, up to five minutes; half as long again at most, by chance.  Not before the server asked, though. */
 CREATE FUNCTION tokenbill.token_delay(failures integer, asked interval) RETURNS interval
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $function$
 BEGIN
-	RETURN greatest(least(interval '1 second' * (2 ^ least(token_delay.failures, 12)), interval '5 minutes') * (1 + random() / 2),
-		CASE WHEN token_delay.asked > '1 hour' THEN '1 hour' ELSE token_delay.asked END);
+	RETURN greatest(tokenbill.backoff('1 second', token_delay.failures, '5 minutes') * (1 + random() / 2), token_delay.asked);
 END
 $function$;
-COMMENT ON FUNCTION tokenbill.token_delay(integer, interval) IS 'Internal: how long to wait after so many failures in a row; as long as the server asked, but for an hour at most';
+COMMENT ON FUNCTION tokenbill.token_delay(integer, interval) IS 'Internal: how long to wait after so many failures in a row; as long as the server asked, at least';
 
 /*
  * By how much the server's clock is ahead of ours, by the Date header of its
@@ -494,7 +493,7 @@ BEGIN
 
 	IF record_token.status IS NOT NULL THEN
 		PERFORM tokenbill.note_clock_offset(t.provider, record_token.headers);
-		asked := tokenbill.retry_after(record_token.headers, record_token.status);
+		asked := tokenbill.capped_retry_after(record_token.headers, record_token.status);
 	END IF;
 	IF client.grant_type = 'device_code' AND said.code = 'invalid_grant' THEN
 		UPDATE tokenbill.access_token x SET status = record_token.status WHERE x.provider = t.provider;

@@ -140,20 +140,6 @@ END
 $function$;
 COMMENT ON FUNCTION tokenbill.schedule_check(tokenbill.provider) IS 'Internal: has a provider that was added or changed asked from the beginning';
 
-/* How long until a failed request is tried again; null: that was the last time. */
-CREATE FUNCTION tokenbill.retry_delay(attempt integer) RETURNS interval
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $function$
-DECLARE
-	delays text[] := string_to_array(coalesce(current_setting('tokenbill.retry_delays', true), '1s, 3s, 5s'), ',');
-BEGIN
-	/* up to half as much again: those that failed together do not come back together */
-	RETURN btrim(delays[retry_delay.attempt])::interval * (1 + random() / 2);
-END
-$function$;
-COMMENT ON FUNCTION tokenbill.retry_delay(integer) IS 'Internal: the wait before the retry of that number, jitter included; null: there is none';
-
 /*
  * What the reports of a check do to the balances.  amounts null is a failure, of
  * every currency that is known.  Of two reports in one moment the second is a
@@ -233,18 +219,6 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION tokenbill.fail_check(tokenbill.provider, text) IS 'Internal: ends a check whose request cannot be made, and reports why';
-
-CREATE FUNCTION tokenbill.lease_end() RETURNS timestamptz
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $function$
-BEGIN
-	/* the worker gives up by itself long before, and waits for the master key at most so long */
-	RETURN tokenbill.clock() + coalesce(current_setting('tokenbill.request_timeout', true), '20s')::interval
-		+ coalesce(current_setting('tokenbill.key_command_timeout', true), '10s')::interval + interval '2 minutes';
-END
-$function$;
-COMMENT ON FUNCTION tokenbill.lease_end() IS 'Internal: until when the answer to a request that is made now is waited for';
 
 /* plans are made anew: how much of the month the time between the two is decides about the index */
 CREATE FUNCTION tokenbill.ledger_cost(watched tokenbill.provider, since timestamptz, before timestamptz, OUT cost numeric, OUT unknown bigint)

@@ -242,7 +242,6 @@ DECLARE
 	uri text;
 	told interval;
 	again interval;
-	asked interval;
 BEGIN
 	SELECT x.* INTO g FROM tokenbill.device_grant x
 	WHERE x.provider = record_device.target AND x.lease = record_device.lease AND x.state = 'pending' FOR UPDATE;
@@ -304,9 +303,8 @@ BEGIN
 		WHERE x.id = g.id;
 	ELSIF said.code IS NULL OR said.code IN ('server_error', 'temporarily_unavailable', 'slow_down', 'authorization_pending') THEN
 		g.failures := g.failures + 1;
-		asked := tokenbill.retry_after(record_device.headers, record_device.status);
-		again := greatest(least(g.poll_every * (2 ^ least(g.failures, 12)), interval '5 minutes'), g.poll_every,
-			CASE WHEN asked > '1 hour' THEN '1 hour' ELSE asked END);
+		again := greatest(tokenbill.backoff(g.poll_every, g.failures, '5 minutes'), g.poll_every,
+			tokenbill.capped_retry_after(record_device.headers, record_device.status));
 		UPDATE tokenbill.device_grant x
 		SET next_at = now + again, lease = NULL, lease_until = NULL, failures = g.failures, error = problem, updated_at = now
 		WHERE x.id = g.id;

@@ -283,14 +283,14 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
-	delays text[] := string_to_array(coalesce(current_setting('tokenbill.retry_delays', true), '1s, 3s, 5s'), ',');
+	delays interval[] := tokenbill.retry_delays();
 	listed integer := cardinality(delays);
-	wait interval := btrim(delays[least(webhook_delay.attempt, listed)])::interval;
+	wait interval := delays[least(webhook_delay.attempt, listed)];
 BEGIN
 	IF webhook_delay.attempt > listed THEN
-		wait := greatest(wait, '1 second') * (2 ^ least(webhook_delay.attempt - listed, 12));
+		wait := greatest(wait, '1 second');
 	END IF;
-	RETURN least(wait, '1 hour') * (1 + random() / 2);
+	RETURN tokenbill.backoff(wait, greatest(webhook_delay.attempt - listed, 0), '1 hour') * (1 + random() / 2);
 END
 $function$;
 COMMENT ON FUNCTION tokenbill.webhook_delay(integer) IS 'Internal: how long to wait after the attempt of that number';
@@ -306,7 +306,7 @@ DECLARE
 	d tokenbill.alert_delivery;
 	now timestamptz := tokenbill.clock();
 	good boolean := coalesce(record_webhook.status BETWEEN 200 AND 299, false);
-	asked interval := tokenbill.retry_after(record_webhook.headers, record_webhook.status);
+	asked interval := tokenbill.capped_retry_after(record_webhook.headers, record_webhook.status);
 BEGIN
 	SELECT x.* INTO d FROM tokenbill.alert_delivery x
 	WHERE x.delivery::text = record_webhook.target AND x.lease = record_webhook.lease AND x.state = 'pending' FOR NO KEY UPDATE;
@@ -328,7 +328,7 @@ BEGIN
 			PERFORM tokenbill.record_worker_error('webhook', d.webhook, '58000',
 				format('an alert could not be sent to webhook "%s" for a day', d.webhook), d.error);
 		ELSE
-			d.next_at := now + greatest(tokenbill.webhook_delay(d.attempts), CASE WHEN asked > '1 hour' THEN '1 hour' ELSE asked END);
+			d.next_at := now + greatest(tokenbill.webhook_delay(d.attempts), asked);
 		END IF;
 	END IF;
 	UPDATE tokenbill.alert_delivery x

@@ -251,7 +251,7 @@ BEGIN
 	VALUES (rest_upkeep.duty, now, 1, now + interval '1 second')
 	ON CONFLICT ON CONSTRAINT worker_duty_pkey DO UPDATE
 	SET ran_at = now, failures = least(w.failures + 1, 1000),
-		not_before = now + least(interval '1 second' * power(2, least(w.failures, 9)), interval '5 minutes');
+		not_before = now + tokenbill.backoff('1 second', w.failures, '5 minutes');
 END
 $function$;
 COMMENT ON FUNCTION tokenbill.rest_upkeep(text) IS 'Internal: lets a duty of upkeep that failed rest for a while';
