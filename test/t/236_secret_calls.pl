@@ -5,7 +5,6 @@
 use strict;
 use warnings;
 use Digest::SHA qw(hmac_sha256 hmac_sha256_hex sha256_hex);
-use File::Find ();
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use JSON::PP ();
@@ -14,6 +13,7 @@ use PostgreSQL::Test::Utils qw(append_to_file run_command slurp_file);
 use Test::More;
 use Tokenbill::Double;
 use Tokenbill::Server qw(seed);
+use Tokenbill::Traces qw(spellings not_in_files);
 use Tokenbill::Worker;
 
 seed();
@@ -54,20 +54,6 @@ my %key = (
 	volcengine => sub { 'AKLT' . random_text(43, @alnum) . ':' . random_text(44, @alnum, '+', '/') . '==' });
 
 sub percent { my ($text, $format) = @_; return $text =~ s/([^A-Za-z0-9._~-])/sprintf $format, ord $1/ger; }
-
-# A secret as it is, in base64 wherever it begins, percent-encoded, in hexadecimal
-sub spellings
-{
-	my ($secret) = @_;
-	my %all = map { $_ => 1 } $secret, percent($secret, '%%%02X'), percent($secret, '%%%02x'), $secret =~ s/ /+/gr, unpack('H*', $secret);
-	foreach my $before (0 .. 2)
-	{
-		# without what depends on its neighbours
-		my $coded = encode_base64('x' x $before . substr($secret, 0, length($secret) - (length($secret) + $before) % 3), '');
-		$all{ $before ? substr($coded, 4) : $coded } = 1;
-	}
-	return keys %all;
-}
 
 my (%secret, %spelling);
 
@@ -330,19 +316,7 @@ foreach my $where (sort keys %place)
 cmp_ok($samples, '>', 5, "it was looked at $samples times meanwhile");
 
 # the files of the database, its WAL, statistics and temporary files among them
-my ($files, %there) = (0);
-File::Find::find(
-	{
-		no_chdir => 1,
-		wanted => sub {
-			return unless -f $_ && -s _;
-			$files++;
-			$there{"$_: $1"} = 1 if found(slurp_file($_)) =~ /^(.+)$/;
-		}
-	},
-	$server->data_dir);
-is(join("\n", sort keys %there), '', 'no secret in any file of the data directory');
-cmp_ok($files, '>', 500, "which are $files");
+not_in_files($server->data_dir, 'no secret in any file of the data directory', \&found);
 
 # and it would have been found
 is(found("x api_key=@{[ percent($secret{openai_sb_good}, '%%%02x') ]} y " . encode_base64("user:$secret{deepseek_good}", '') . ' ' . unpack('H*', $secret{aliyun_late})),

@@ -5,7 +5,6 @@
 # it can.
 use strict;
 use warnings;
-use File::Find ();
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use MIME::Base64 qw(encode_base64 encode_base64url decode_base64url);
@@ -13,6 +12,7 @@ use PostgreSQL::Test::Utils qw(run_command slurp_file);
 use Test::More;
 use Tokenbill::Oidc;
 use Tokenbill::Server qw(seed);
+use Tokenbill::Traces qw(spellings visit_memory not_in_files);
 use Tokenbill::Worker;
 
 if (!$ENV{OIDC_PROVIDER})
@@ -322,12 +322,7 @@ my @secrets = ($oidc->issued, $odd, $plain, map { split /\n/ } grep { !/-----/ }
 my %spelling;
 foreach my $secret (@secrets)
 {
-	$spelling{$_} = substr($secret, 0, 4) . '...' foreach $secret, unpack('H*', $secret), $secret =~ s/([^A-Za-z0-9._~-])/sprintf '%%%02X', ord $1/ger;
-	foreach my $ahead (0 .. 2)
-	{
-		my $coded = encode_base64('x' x $ahead . substr($secret, 0, length($secret) - (length($secret) + $ahead) % 3), '');
-		$spelling{ $ahead ? substr($coded, 4) : $coded } = substr($secret, 0, 4) . '... in base64';
-	}
+	$spelling{$_} = substr($secret, 0, 4) . '...' foreach spellings($secret);
 }
 cmp_ok(scalar $oidc->issued, '>=', 20, 'the server has given out ' . scalar($oidc->issued) . ' tokens and codes');
 my $pattern = do { my $any = join '|', map { quotemeta } keys %spelling; qr/($any)/; };
@@ -352,58 +347,22 @@ wait_for('the worker to sleep', sub { return $server->worker->{state} eq 'asleep
 is($server->worker->{pid}, $pid, 'the worker is still the same');
 
 # the worker's own memory, where the kernel lets us look
-my $memory = eval { memory_of($pid); };
-if (defined $memory)
+my $memory = '';
+if (my $why = visit_memory($pid, sub { $memory .= $_[0]; }))
 {
-	is(found($memory), '', 'no token in the memory of the worker');
-	cmp_ok(length $memory, '>', 1e6, 'which is ' . length($memory) . ' bytes');
+	note("the memory of the worker cannot be read: $why");
 }
 else
 {
-	note("the memory of the worker cannot be read: $@");
+	is(found($memory), '', 'no token in the memory of the worker');
+	cmp_ok(length $memory, '>', 1e6, 'which is ' . length($memory) . ' bytes');
 }
 $db->query('CHECKPOINT');
 $server->stop;
 $place{'the log'} = slurp_file($server->logfile);
 like($place{'the log'}, qr/tokenbill\.record_call\(/, 'the log has the statements of the worker');
 is(found($place{$_}), '', "$_: no token, in any spelling") foreach sort keys %place;
-my ($files, %there) = (0);
-File::Find::find(
-	{
-		no_chdir => 1,
-		wanted => sub {
-			return unless -f $_ && -s _;
-			$files++;
-			$there{"$_: $1"} = 1 if found(slurp_file($_)) =~ /^(.+)$/;
-		}
-	},
-	$server->data_dir);
-is(join("\n", sort keys %there), '', 'no token in any file of the data directory');
-cmp_ok($files, '>', 500, "which are $files");
+not_in_files($server->data_dir, 'no token in any file of the data directory', \&found);
 is(found("x $secrets[0] y"), substr($secrets[0], 0, 4) . '...', 'and one would have been found');
-
-# What a process has in memory that it can write to
-sub memory_of
-{
-	my ($of) = @_;
-	my $all = '';
-	open my $mem, '<:raw', "/proc/$of/mem" or die "$!\n";
-	foreach my $line (split /\n/, slurp_file("/proc/$of/maps"))
-	{
-		my ($from, $to, $name) = $line =~ /^([0-9a-f]+)-([0-9a-f]+) rw\S* \S+ \S+ \S+\s*(.*)$/ or next;
-		next if $name =~ /^\[v/;
-		sysseek $mem, hex $from, 0 or next;
-		my $part;
-		my $left = hex($to) - hex($from);
-		while ($left > 0)
-		{
-			my $got = sysread $mem, $part, $left > 1048576 ? 1048576 : $left or last;
-			$left -= $got;
-			$all .= $part;
-		}
-	}
-	die "nothing could be read\n" unless length $all;
-	return $all;
-}
 
 done_testing();

@@ -3,21 +3,15 @@
 # called here from a library of the test's own.
 use strict;
 use warnings;
-use Cwd qw(abs_path);
-use File::Basename;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use JSON::PP;
-use PostgreSQL::Test::Utils qw(append_to_file run_command slurp_file);
+use PostgreSQL::Test::Utils qw(append_to_file slurp_file);
 use Test::More;
-use Tokenbill::Server;
+use Tokenbill::Server qw(build_driver);
 
-my $top = abs_path(dirname(__FILE__) . '/../..');
 my $dir = PostgreSQL::Test::Utils::tempdir;
-my ($include) = run_command([ $ENV{PG_CONFIG}, '--includedir-server' ]);
-my ($out, $err) = run_command(
-	[ 'gcc', '-shared', '-fPIC', '-Wall', '-I', $include, '-I', "$top/src", '-o', "$dir/open_secret.so", "$top/test/drivers/open_secret.c" ]);
-is($?, 0, 'the driver is built') or BAIL_OUT("$out\n$err");
+build_driver('open_secret', $dir);
 
 my $server = Tokenbill::Server->new('main');
 $server->begin(conf => [ "shared_preload_libraries = 'tokenbill'", 'tokenbill.worker = off' ]);

@@ -5,20 +5,15 @@
 # pg_stat_activity and pg_stat_statements.
 use strict;
 use warnings;
-use Cwd qw(abs_path);
-use File::Basename;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use PostgreSQL::Test::Utils qw(run_command slurp_file append_to_file);
 use Test::More;
-use Tokenbill::Server;
+use Tokenbill::Server qw(build_driver);
 
-my $top = abs_path(dirname(__FILE__) . '/../..');
 my $dir = PostgreSQL::Test::Utils::tempdir;
 chmod 0755, $dir;
-my ($include) = run_command([ $ENV{PG_CONFIG}, '--includedir-server' ]);
-my ($out, $err) = run_command([ 'gcc', '-shared', '-fPIC', '-Wall', '-I', $include, '-o', "$dir/log_hook.so", "$top/test/drivers/log_hook.c" ]);
-is($?, 0, 'the driver is built') or BAIL_OUT("$out\n$err");
+build_driver('log_hook', $dir);
 my $functions = <<"SQL";
 CREATE FUNCTION report(level text, message text) RETURNS void STRICT LANGUAGE c AS '$dir/log_hook', 'log_hook_report';
 CREATE FUNCTION starve(room bigint) RETURNS void STRICT LANGUAGE c AS '$dir/log_hook', 'log_hook_starve';

@@ -4,22 +4,17 @@
 # here from a library of the test's own.
 use strict;
 use warnings;
-use Cwd qw(abs_path);
-use File::Basename;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use JSON::PP;
-use PostgreSQL::Test::Utils qw(append_to_file run_command slurp_file);
+use PostgreSQL::Test::Utils qw(append_to_file slurp_file);
 use Test::More;
 use Tokenbill::Double;
+use Tokenbill::Server qw(build_driver);
 use Tokenbill::Worker;
 
-my $top = abs_path(dirname(__FILE__) . '/../..');
 my $dir = PostgreSQL::Test::Utils::tempdir;
-my ($include) = run_command([ $ENV{PG_CONFIG}, '--includedir-server' ]);
-my ($out, $err) = run_command(
-	[ 'gcc', '-shared', '-fPIC', '-Wall', '-I', $include, '-I', "$top/src", '-o', "$dir/open_secret.so", "$top/test/drivers/open_secret.c" ]);
-is($?, 0, 'the driver is built') or BAIL_OUT("$out\n$err");
+build_driver('open_secret', $dir);
 
 # Exchange the keys that there are, as docs/secrets.md says: in one step
 sub keys_are
@@ -370,7 +365,7 @@ my $id_d = id_of_present();
 
 # ---- the commands of the manual
 {
-	my ($script) = slurp_file("$top/docs/secrets.md") =~ /^ *```sh\n( *cd \/etc\/postgresql &&\n.*?)^ *```$/ms;
+	my ($script) = slurp_file("$FindBin::RealBin/../../docs/secrets.md") =~ /^ *```sh\n( *cd \/etc\/postgresql &&\n.*?)^ *```$/ms;
 	ok($script, 'docs/secrets.md says how to put another key in front');
 	$script =~ s{/etc/postgresql}{$dir};
 	is($script =~ s/^ *chown postgres: .*$//mg, 1, 'and whose the file is');

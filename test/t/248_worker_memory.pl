@@ -4,24 +4,18 @@
 use strict;
 use warnings;
 use Carp;
-use Cwd qw(abs_path);
-use File::Basename;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
-use MIME::Base64;
-use PostgreSQL::Test::Utils qw(append_to_file run_command slurp_file);
+use PostgreSQL::Test::Utils qw(append_to_file);
 use Test::More;
 use Tokenbill::Double;
-use Tokenbill::Server qw(seed);
+use Tokenbill::Server qw(seed build_driver);
+use Tokenbill::Traces qw(spellings visit_memory);
 use Tokenbill::Worker;
 
 seed();
-my $top = abs_path(dirname(__FILE__) . '/../..');
 my $dir = PostgreSQL::Test::Utils::tempdir;
-my ($include) = run_command([ $ENV{PG_CONFIG}, '--includedir-server' ]);
-my ($out, $err) = run_command(
-	[ 'gcc', '-shared', '-fPIC', '-Wall', '-I', $include, '-I', "$top/src", '-o', "$dir/open_secret.so", "$top/test/drivers/open_secret.c" ]);
-is($?, 0, 'the driver is built') or BAIL_OUT("$out\n$err");
+build_driver('open_secret', $dir);
 
 sub random_bytes { return join '', map { chr int rand 256 } 1 .. $_[0]; }
 sub random_text { my ($length) = @_; my @signs = ('a' .. 'z', 'A' .. 'Z', 0 .. 9); return join '', map { $signs[ rand @signs ] } 1 .. $length; }
@@ -43,64 +37,14 @@ my $pid = $server->wait_worker->{pid};
 my $c = $server->client;
 $c->rows("CREATE FUNCTION data_key(name text) RETURNS bytea STRICT LANGUAGE c AS '$dir/open_secret'");
 
-# Whether the kernel lets us look; the error if not
-sub look
+if (my $why = visit_memory($pid, sub { }))
 {
-	my ($visit, $of) = @_;
-	$of //= $pid;
-	open my $mem, '<:raw', "/proc/$of/mem" or return "$!";
-	my ($read, $last) = (0, '');
-	foreach my $line (split /\n/, slurp_file("/proc/$of/maps"))
-	{
-		my ($from, $to, $rights, $name) = $line =~ /^([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ \S+\s*(.*)$/ or next;
-		# what nobody can write to holds what was in a file; the kernel's own pages cannot be read
-		next unless $rights =~ /^rw/ && $name !~ /^\[v/;
-		($from, $to) = map { hex } $from, $to;
-		my $bytes = '';
-		sysseek $mem, $from, 0 or return "seek: $!";
-		while (length $bytes < $to - $from)
-		{
-			my $got = sysread $mem, $bytes, $to - $from - length $bytes, length $bytes;
-			unless ($got)
-			{
-				return "read: $!" unless $read;
-				last;
-			}
-			$read += $got;
-		}
-		$visit->($bytes, $name);
-	}
-	return $read ? '' : 'there is nothing to read';
-}
-
-{
-	no warnings 'portable';
-	if (my $why = look(sub { }))
-	{
-		$server->stop;
-		plan(skip_all => "the memory of a process cannot be read here: $why");
-	}
+	$server->stop;
+	plan(skip_all => "the memory of a process cannot be read here: $why");
 }
 
 # What is looked for: name => what it is, in bytes
 my %wanted = ('the master key' => $master, 'the key below it' => $older);
-
-sub percent { my ($bytes, $format) = @_; return $bytes =~ s/([^A-Za-z0-9._~-])/sprintf $format, ord $1/ger; }
-
-# As it is, in hexadecimal, percent-encoded, in base64 wherever it begins, and with two bytes a letter
-sub spellings
-{
-	my ($bytes) = @_;
-	my %all = map { $_ => 1 } $bytes, unpack('H*', $bytes), uc unpack('H*', $bytes), percent($bytes, '%%%02X'), percent($bytes, '%%%02x'), join('', map { "$_\0" } split //, $bytes), scalar reverse $bytes;
-	foreach my $before (0 .. 2)
-	{
-		my $coded = encode_base64('x' x $before . substr($bytes, 0, length($bytes) - (length($bytes) + $before) % 3), '');
-		$coded = substr $coded, 4 if $before;
-		$all{$coded} = 1;
-		$all{ $coded =~ tr{+/}{-_}r } = 1;
-	}
-	return keys %all;
-}
 
 # Which of them are in the memory of the worker, or of another process
 sub found
@@ -108,8 +52,8 @@ sub found
 	my ($of) = @_;
 	my %there;
 	my %spelling = map { my $name = $_; map { $_ => $name } spellings($wanted{$name}) } keys %wanted;
-	no warnings 'portable';
-	my $why = look(
+	my $why = visit_memory(
+		$of // $pid,
 		sub {
 			my ($bytes, $place) = @_;
 			foreach my $one (keys %spelling)
@@ -119,8 +63,7 @@ sub found
 				$there{ $spelling{$one} }++;
 				note(sprintf '%s: in %s, %s', $spelling{$one}, $place || 'memory without a name', unpack('H*', substr $bytes, ($at > 32 ? $at - 32 : 0), 96));
 			}
-		},
-		$of);
+		});
 	croak $why if $why;
 	return sort keys %there;
 }

@@ -19,8 +19,8 @@ use warnings;
 use Carp;
 use FindBin;
 use HTTP::Tiny;
-use IPC::Open2 ();
 use JSON::PP ();
+use parent 'Tokenbill::ChildServer';
 
 # Numbers are to arrive as numbers, and text as it is
 my $json = JSON::PP->new->utf8->canonical->allow_nonref;
@@ -28,13 +28,7 @@ my $json = JSON::PP->new->utf8->canonical->allow_nonref;
 sub new
 {
 	my ($class, @options) = @_;
-	my $self = bless {}, $class;
-	my $program = "$FindBin::RealBin/../double";
-	# its standard input stays open for as long as this object lives
-	$self->{pid} = IPC::Open2::open2($self->{output}, $self->{input}, $program, @options);
-	my $line = readline $self->{output};
-	croak 'the double did not start' unless defined $line;
-	$self->{is} = $json->decode($line);
+	my $self = $class->start("$FindBin::RealBin/../double", @options);
 	$self->{http} = HTTP::Tiny->new(timeout => 60, keep_alive => 0, proxy => undef, http_proxy => undef);
 	return $self;
 }
@@ -94,25 +88,6 @@ sub ca_file
 {
 	my ($self) = @_;
 	return $self->{is}{ca_file};
-}
-
-sub stop
-{
-	my ($self) = @_;
-	return unless $self->{pid};
-	close $self->{input};
-	close $self->{output};
-	waitpid delete $self->{pid}, 0;
-	return;
-}
-
-sub DESTROY
-{
-	my ($self) = @_;
-	# waitpid must not change what the test is about to say
-	local ($?, $!);
-	$self->stop;
-	return;
 }
 
 1;

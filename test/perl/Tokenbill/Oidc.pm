@@ -21,6 +21,7 @@ use FindBin;
 use HTTP::Tiny;
 use IPC::Open2 ();
 use JSON::PP ();
+use parent 'Tokenbill::ChildServer';
 
 my $json = JSON::PP->new->utf8->canonical->allow_nonref;
 my $home = "$FindBin::RealBin/../oidc-provider";
@@ -28,11 +29,8 @@ my $home = "$FindBin::RealBin/../oidc-provider";
 sub new
 {
 	my ($class, %configuration) = @_;
-	my $self = bless { cookies => {} }, $class;
-	$self->{pid} = IPC::Open2::open2($self->{output}, $self->{input}, 'node', "$home/server.mjs", $json->encode(\%configuration));
-	my $line = readline $self->{output};
-	croak 'oidc-provider did not start' unless defined $line;
-	$self->{port} = $json->decode($line)->{port};
+	my $self = $class->start('node', "$home/server.mjs", $json->encode(\%configuration));
+	$self->{cookies} = {};
 	$self->{http} = HTTP::Tiny->new(timeout => 60, max_redirect => 0, proxy => undef, http_proxy => undef);
 	return $self;
 }
@@ -40,7 +38,7 @@ sub new
 sub url
 {
 	my ($self, $path) = @_;
-	return "http://127.0.0.1:$self->{port}$path";
+	return "http://127.0.0.1:$self->{is}{port}$path";
 }
 
 # Go somewhere, with cookies, and where one is sent from there
@@ -149,24 +147,6 @@ sub verify
 	waitpid $pid, 0;
 	croak 'verify.mjs has said nothing' unless defined $said && length $said;
 	return @{ $json->decode($said) };
-}
-
-sub stop
-{
-	my ($self) = @_;
-	return unless $self->{pid};
-	close $self->{input};
-	close $self->{output};
-	waitpid delete $self->{pid}, 0;
-	return;
-}
-
-sub DESTROY
-{
-	my ($self) = @_;
-	local ($?, $!);
-	$self->stop;
-	return;
 }
 
 1;

@@ -11,9 +11,10 @@
 #   $server->watching                                    lines of postgresql.conf: a
 #                                                        worker that may ask a double
 #
-# and two functions: seed(), which prints and plants the seed of a randomised
-# test (TB_SEED in the environment repeats a run), and decimal(), an exact
-# number.
+# and functions: seed(), which prints and plants the seed of a randomised test
+# (TB_SEED in the environment repeats a run), decimal(), an exact number, and
+# build_driver($name, $dir), which makes a library for CREATE FUNCTION in that
+# directory of test/drivers/NAME.c.
 package Tokenbill::Server;
 
 use strict;
@@ -22,6 +23,7 @@ use parent qw(PostgreSQL::Test::Cluster);
 
 use Carp;
 use Exporter qw(import);
+use FindBin;
 use Math::BigFloat;
 # not its assertions: they would hide the methods of that name
 use PostgreSQL::Test::Utils qw(append_to_file run_command slurp_file);
@@ -29,7 +31,7 @@ use Test::More;
 use Time::HiRes qw(time);
 use Tokenbill::Client;
 
-our @EXPORT_OK = qw(seed decimal equal_decimals);
+our @EXPORT_OK = qw(seed decimal equal_decimals build_driver);
 
 sub seed
 {
@@ -53,6 +55,17 @@ sub equal_decimals
 {
 	my ($one, $other) = @_;
 	return defined $one && defined $other && decimal($one)->bcmp(decimal($other)) == 0;
+}
+
+sub build_driver
+{
+	my ($name, $dir) = @_;
+	my $test = "$FindBin::RealBin/..";
+	my ($include) = run_command([ $ENV{PG_CONFIG}, '--includedir-server' ]);
+	my ($out, $err) = run_command(
+		[ 'gcc', '-shared', '-fPIC', '-Wall', '-I', $include, '-I', "$test/../src", '-o', "$dir/$name.so", "$test/drivers/$name.c" ]);
+	BAIL_OUT("the driver $name cannot be built\n$out\n$err") if $?;
+	return;
 }
 
 sub begin
