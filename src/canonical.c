@@ -14,6 +14,8 @@
 
 #include <openssl/evp.h>
 
+#include "ascii.h"
+
 #define MAX_PARAMETERS 100
 
 /*
@@ -129,16 +131,6 @@ tb_split_url(const char *url, Url *parts)
 	return true;
 }
 
-static int
-hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (isxdigit((unsigned char) c))
-		return tolower((unsigned char) c) - 'a' + 10;
-	return -1;
-}
-
 /*
  * The character at s[*i], which may be written as %XX, or, if it is a blank in a
  * query, as a plus; moves *i behind it.
@@ -148,10 +140,10 @@ decoded(Span span, size_t *i, bool is_path)
 {
 	const char *s = span.begin + *i;
 
-	if (*s == '%' && *i + 2 < span.length && hex_value(s[1]) >= 0 && hex_value(s[2]) >= 0)
+	if (*s == '%' && *i + 2 < span.length && tb_hex_value(s[1]) >= 0 && tb_hex_value(s[2]) >= 0)
 	{
 		*i += 3;
-		return (unsigned char) (hex_value(s[1]) << 4 | hex_value(s[2]));
+		return (unsigned char) (tb_hex_value(s[1]) << 4 | tb_hex_value(s[2]));
 	}
 	*i += 1;
 	return *s == '+' && !is_path ? ' ' : (unsigned char) *s;

@@ -19,6 +19,8 @@
  */
 #include "card_number.h"
 
+#include "ascii.h"
+
 #define MIN_DIGITS 13
 #define MAX_DIGITS 19
 #define LAST 4
@@ -29,18 +31,6 @@ typedef struct Digits
 	char		digit[MAX_DIGITS];
 	size_t		at[MAX_DIGITS]; /* where each of them stands */
 } Digits;
-
-static inline bool
-is_digit(char c)
-{
-	return c >= '0' && c <= '9';
-}
-
-static inline bool
-is_letter(char c)
-{
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
 
 /*
  * The Luhn formula: from the right, every second digit counts double (less 9
@@ -164,7 +154,7 @@ read_group(const char *s, size_t length, size_t i, Digits *number)
 	int			n = 0;
 
 	/* one more than fits is too many, and is known to be */
-	for (; i < length && is_digit(s[i]) && n <= MAX_DIGITS; i++, n++)
+	for (; i < length && tb_is_digit(s[i]) && n <= MAX_DIGITS; i++, n++)
 	{
 		if (number->count < MAX_DIGITS)
 		{
@@ -200,7 +190,7 @@ static const struct
 static bool
 is_touched(const char *s, size_t length, size_t end)
 {
-	return end < length && (is_letter(s[end]) || is_digit(s[end]));
+	return end < length && (tb_is_letter(s[end]) || tb_is_digit(s[end]));
 }
 
 /* Whether a number in this layout begins at s[start]; where it ends */

@@ -17,6 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ascii.h"
+
 /* What is no JSON is looked at so far */
 #define LONGEST_TEXT 4096
 
@@ -31,25 +33,6 @@
 #define MAX_DIGITS 18
 
 /* ---- what keeps a body from being read */
-
-static bool
-is_digit(char c)
-{
-	return c >= '0' && c <= '9';
-}
-
-/* The value of a hexadecimal digit, or -1 */
-static int
-hex_digit(char c)
-{
-	if (is_digit(c))
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
 
 /* The bytes of the UTF-8 character that begins here (RFC 3629); 0: it is none */
 static size_t
@@ -86,7 +69,7 @@ escaped_unit(const char *at, const char *end)
 		return -1;
 	for (int i = 2; i < 6; i++)
 	{
-		int			digit = hex_digit(at[i]);
+		int			digit = tb_hex_value(at[i]);
 
 		if (digit < 0)
 			return -1;
@@ -122,7 +105,7 @@ mend_number(char *at, char *end)
 	char	   *first = at;
 	bool		exponent = false;
 
-	while (at < end && (is_digit(*at) || (*at != '\0' && strchr(".eE+-", *at) != NULL)))
+	while (at < end && (tb_is_digit(*at) || (*at != '\0' && strchr(".eE+-", *at) != NULL)))
 	{
 		exponent = exponent || *at == 'e' || *at == 'E';
 		at++;
@@ -156,7 +139,7 @@ mend(char *at, char *end)
 			at += length;
 		else if (in_string && *at == '\\')
 			at = mend_escape(at, end);
-		else if (!in_string && is_digit(*at))
+		else if (!in_string && tb_is_digit(*at))
 			at = mend_number(at, end);
 		else
 		{
@@ -189,9 +172,9 @@ unescape_field(char *field, size_t length)
 		if (c == '+')
 			c = ' ';
 		else if (c == '%' && i + 2 < length &&
-				 hex_digit(field[i + 1]) >= 0 && hex_digit(field[i + 2]) >= 0)
+				 tb_hex_value(field[i + 1]) >= 0 && tb_hex_value(field[i + 2]) >= 0)
 		{
-			c = (char) (hex_digit(field[i + 1]) * 16 + hex_digit(field[i + 2]));
+			c = (char) (tb_hex_value(field[i + 1]) * 16 + tb_hex_value(field[i + 2]));
 			i += 2;
 		}
 		field[kept++] = c;
@@ -323,12 +306,6 @@ tb_close_error_body(ErrorBody *body)
 
 /* ---- what lies where */
 
-static char
-lower(char c)
-{
-	return c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c;
-}
-
 /*
  * tb_error_glob
  *		Whether a text is like a pattern: * is any number of characters, and
@@ -358,7 +335,7 @@ tb_error_glob(ErrorBody *body, const char *pattern, size_t pattern_length,
 			star = p++;
 			star_text = t;
 		}
-		else if (p < pattern_length && lower(pattern[p]) == lower(text[t]))
+		else if (p < pattern_length && tb_lower(pattern[p]) == tb_lower(text[t]))
 		{
 			p++;
 			t++;
@@ -394,7 +371,7 @@ step_index(const char *step, size_t length, size_t *index)
 		return false;
 	for (size_t i = 0; i < length; i++)
 	{
-		if (!is_digit(step[i]))
+		if (!tb_is_digit(step[i]))
 			return false;
 		*index = *index * 10 + (step[i] - '0');
 	}

@@ -16,6 +16,8 @@
 
 #include <string.h>
 
+#include "ascii.h"
+
 /* Headers that are passed on, at most so many */
 #define MAX_HEADERS 64
 
@@ -107,12 +109,6 @@ is_lower(char c)
 	return c >= 'a' && c <= 'z';
 }
 
-static bool
-is_digit(char c)
-{
-	return c >= '0' && c <= '9';
-}
-
 /* Whether a text goes on with this, in lower case */
 static bool
 goes_on(RetryText said, const char *with)
@@ -161,7 +157,7 @@ read_words(RetryText said, Wait *wait)
 	RetryText	copied = {copy, NULL};
 
 	while (said.at < said.end && length < LONGEST_TIME &&
-		   (is_digit(*said.at) || is_lower(*said.at) || *said.at == '.'))
+		   (tb_is_digit(*said.at) || is_lower(*said.at) || *said.at == '.'))
 	{
 		digits_only = digits_only && !is_lower(*said.at);
 		copy[length++] = *said.at++;
@@ -169,7 +165,7 @@ read_words(RetryText said, Wait *wait)
 	/* a full stop ends the sentence */
 	while (length > 0 && copy[length - 1] == '.')
 		length--;
-	if (length == 0 || !is_digit(copy[0]))
+	if (length == 0 || !tb_is_digit(copy[0]))
 		return false;
 	if (digits_only && said.at < said.end && *said.at == ' ')
 	{

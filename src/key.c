@@ -26,6 +26,7 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
+#include "ascii.h"
 #include "key_command.h"
 #include "locked.h"
 #include "miscadmin.h"
@@ -198,18 +199,6 @@ read_file(char *buffer, size_t *length)
 	return NULL;
 }
 
-static int
-digit_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
 static bool
 is_blank(char c)
 {
@@ -282,7 +271,7 @@ parse_line(const char *text, size_t length, KeySource source, int line, MasterKe
 
 	for (size_t i = 0; i < length; i++)
 	{
-		if (digit_value(text[i]) < 0)
+		if (tb_hex_value(text[i]) < 0)
 			return not_a_key(source, "not_hex", line, 0);
 	}
 	if (length != 2 * TB_KEY_BYTES)
@@ -290,7 +279,7 @@ parse_line(const char *text, size_t length, KeySource source, int line, MasterKe
 	if (key->count == TB_MAX_KEYS)
 		return not_a_key(source, "too_many_keys", line, 0);
 	for (int i = 0; i < TB_KEY_BYTES; i++)
-		next->bytes[i] = digit_value(text[2 * i]) << 4 | digit_value(text[2 * i + 1]);
+		next->bytes[i] = tb_hex_value(text[2 * i]) << 4 | tb_hex_value(text[2 * i + 1]);
 	if (!name_key(next))
 		return no_key(ERRCODE_INTERNAL_ERROR, tb_json("reason:s", "openssl"),
 					  "OpenSSL must offer HMAC and SHA-256 to the server.",

@@ -23,6 +23,8 @@
 
 #include <string.h>
 
+#include "ascii.h"
+
 /* More kinds of allowances than these are not looked at */
 #define MAX_BUCKETS 32
 #define MAX_KEY 64
@@ -47,12 +49,6 @@ typedef struct Search
 	int64_t		wait_ms;
 } Search;
 
-static char
-lower(char c)
-{
-	return c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c;
-}
-
 /* Whether a name, in any case, is this one */
 static bool
 is(RetryText name, const char *other)
@@ -63,7 +59,7 @@ is(RetryText name, const char *other)
 		return false;
 	for (size_t i = 0; i < length; i++)
 	{
-		if (lower(name.at[i]) != other[i])
+		if (tb_lower(name.at[i]) != other[i])
 			return false;
 	}
 	return true;
@@ -149,7 +145,7 @@ read_name(RetryText name, char *key, bool *is_reset, RetryUnit *unit)
 	if (length >= MAX_KEY)
 		return false;
 	for (size_t i = 0; i < length; i++)
-		copy[i] = lower(name.at[i]);
+		copy[i] = tb_lower(name.at[i]);
 	copy[length] = '\0';
 	if (strstr(copy, "ratelimit") == NULL && strstr(copy, "rate-limit") == NULL &&
 		strncmp(copy, "anthropic-", 10) != 0)

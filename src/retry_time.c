@@ -19,6 +19,8 @@
 
 #include <string.h>
 
+#include "ascii.h"
+
 /* Numbers as large as these are times; larger than the last, nothing */
 #define FIRST_SECOND		INT64_C(1000000000)
 #define FIRST_MILLISECOND	INT64_C(100000000000)
@@ -27,18 +29,6 @@
 /* No date is before this year, or after the last one with four digits */
 #define FIRST_YEAR 1970
 #define LAST_YEAR 9999
-
-static bool
-is_digit(char c)
-{
-	return c >= '0' && c <= '9';
-}
-
-static bool
-is_letter(char c)
-{
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
 
 /*
  * tb_retry_skip
@@ -78,7 +68,7 @@ take_word(RetryText *cursor, const char *word)
 		if (c != word[i])
 			return false;
 	}
-	if (cursor->at + length < cursor->end && is_letter(cursor->at[length]))
+	if (cursor->at + length < cursor->end && tb_is_letter(cursor->at[length]))
 		return false;
 	cursor->at += length;
 	return true;
@@ -99,7 +89,7 @@ take_digits(RetryText *cursor, int least, int most, int *result)
 	int			value = 0;
 	int			digits = 0;
 
-	while (digits < most && cursor->at < cursor->end && is_digit(*cursor->at))
+	while (digits < most && cursor->at < cursor->end && tb_is_digit(*cursor->at))
 	{
 		value = value * 10 + (*cursor->at++ - '0');
 		digits++;
@@ -120,7 +110,7 @@ tb_retry_number(RetryText *cursor, int64_t *thousandths)
 	int64_t		value = 0;
 	int			digits = 0;
 
-	while (at.at < at.end && is_digit(*at.at))
+	while (at.at < at.end && tb_is_digit(*at.at))
 	{
 		if (++digits > 15)
 			return false;
@@ -135,9 +125,9 @@ tb_retry_number(RetryText *cursor, int64_t *thousandths)
 		bool		more = false;
 
 		at.at++;
-		if (at.at == at.end || !is_digit(*at.at))
+		if (at.at == at.end || !tb_is_digit(*at.at))
 			return false;
-		while (at.at < at.end && is_digit(*at.at))
+		while (at.at < at.end && tb_is_digit(*at.at))
 		{
 			int			digit = *at.at++ - '0';
 
@@ -192,7 +182,7 @@ read_duration(RetryText *cursor, int64_t *wait_ms)
 	int64_t		sum = 0;
 	int			parts = 0;
 
-	while (at.at < at.end && is_digit(*at.at))
+	while (at.at < at.end && tb_is_digit(*at.at))
 	{
 		int64_t		thousandths;
 		size_t		length = 0;
@@ -201,7 +191,7 @@ read_duration(RetryText *cursor, int64_t *wait_ms)
 		if (!tb_retry_number(&at, &thousandths))
 			return false;
 		while (at.at + length < at.end &&
-			   (is_letter(at.at[length]) || (at.at[length] & 0x80)))
+			   (tb_is_letter(at.at[length]) || (at.at[length] & 0x80)))
 			length++;
 		for (i = 0; i < sizeof(units) / sizeof(units[0]); i++)
 		{
@@ -269,7 +259,7 @@ read_clock(RetryText *cursor, int *hour, int *minute, int64_t *ms)
 		return false;
 	start = *cursor;
 	if (!take_digits(cursor, 2, 2, &second) ||
-		(cursor->at < cursor->end && is_digit(*cursor->at)))
+		(cursor->at < cursor->end && tb_is_digit(*cursor->at)))
 		return false;
 	*cursor = start;
 	return tb_retry_number(cursor, ms);
@@ -399,7 +389,7 @@ read_named_date(RetryText *cursor, int64_t now_ms, int64_t *result)
 	int			ahead = 0;
 	int			letters = 0;
 
-	while (cursor->at < cursor->end && is_letter(*cursor->at))
+	while (cursor->at < cursor->end && tb_is_letter(*cursor->at))
 	{
 		cursor->at++;
 		letters++;
