@@ -264,7 +264,8 @@ BEGIN
 	retryable := said.retryable;
 	advice := said.advice;
 	IF jsonb_typeof(classify.headers) = 'object' THEN
-		SELECT lower(h.value #>> '{}') INTO wish FROM jsonb_each(classify.headers) h
+		SELECT lower(btrim(CASE jsonb_typeof(h.value) WHEN 'array' THEN h.value ->> 0 ELSE h.value #>> '{}' END)) INTO wish
+		FROM jsonb_each(classify.headers) h
 		WHERE lower(h.key) IN ('stripe-should-retry', 'x-should-retry') LIMIT 1;
 		retryable := CASE wish WHEN 'false' THEN false
 			WHEN 'true' THEN retryable OR class IN ('rate_limit', 'transient') ELSE retryable END;

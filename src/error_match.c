@@ -19,7 +19,9 @@
 /* Where codes are used to be, the most exact first */
 static const char code_paths[] =
 "error.decline_code,decline_code,details.*.issue,error.details.error_code,error.code,"
+"response.error.code,choices.*.error.code,output.code,"
 "*_response.sub_code,*_response.code,last_payment_error.decline_code,last_payment_error.code,"
+"last_setup_error.decline_code,last_setup_error.code,failure_code,failure_reason,"
 "code,Code,error_code,error.type,errors.0.code,ResponseMetadata.Error.Code,error.status,"
 "base_resp.status_code,base_resp.StatusCode,0.error.status,name,error,type";
 
@@ -27,7 +29,8 @@ static const char code_paths[] =
 static const char message_paths[] =
 "error.message,details.*.description,message,error_description,error,detail,msg,Message,"
 "errors.0.message,ResponseMetadata.Error.Message,*_response.sub_msg,*_response.msg,"
-"last_payment_error.message,error.msg,base_resp.status_msg,0.error.message,title,$";
+"last_payment_error.message,last_setup_error.message,failure_message,response.error.message,"
+"choices.*.error.message,output.message,error.msg,base_resp.status_msg,0.error.message,title,$";
 
 /* The last steps of places that hold sentences, or may; where else is a code */
 static const char *const sentences[] = {

@@ -35,35 +35,50 @@ numeric_text(Numeric number)
 
 /*
  * tb_read_headers
- *		The members of a JSON object as headers.  Values that are neither strings
- *		nor numbers are none.
+ *		The members of a JSON object as headers.  An array has the values of one
+ *		that came several times, as programs keep them that keep all; values that
+ *		are neither strings nor numbers are none.
  */
 RetryHeader *
 tb_read_headers(Jsonb *object, size_t *count)
 {
-	RetryHeader *headers = palloc(sizeof(RetryHeader) * (JB_ROOT_COUNT(object) + 1));
+	size_t		room = JB_ROOT_COUNT(object) + 1;
+	RetryHeader *headers = palloc(sizeof(RetryHeader) * room);
 	JsonbIterator *iterator = JsonbIteratorInit(&object->root);
 	JsonbIteratorToken token;
 	JsonbValue	value;
 	RetryText	name = {NULL, NULL};
+	int			depth = 0;
 
 	*count = 0;
-	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
+	while ((token = JsonbIteratorNext(&iterator, &value, false)) != WJB_DONE)
 	{
-		if (token == WJB_KEY)
+		bool		wanted;
+
+		if (token == WJB_BEGIN_OBJECT || token == WJB_BEGIN_ARRAY)
+			depth++;
+		else if (token == WJB_END_OBJECT || token == WJB_END_ARRAY)
+			depth--;
+		else if (token == WJB_KEY && depth == 1)
 			name = retry_text(value.val.string.val, value.val.string.len);
-		else if (token == WJB_VALUE && value.type == jbvString)
+		wanted = (token == WJB_VALUE && depth == 1) || (token == WJB_ELEM && depth == 2);
+		if (!wanted || (value.type != jbvString && value.type != jbvNumeric))
+			continue;
+		if (*count == room)
 		{
-			headers[*count].name = name;
-			headers[(*count)++].value = retry_text(value.val.string.val, value.val.string.len);
+			room *= 2;
+			headers = repalloc(headers, sizeof(RetryHeader) * room);
 		}
-		else if (token == WJB_VALUE && value.type == jbvNumeric)
+		headers[*count].name = name;
+		if (value.type == jbvString)
+			headers[*count].value = retry_text(value.val.string.val, value.val.string.len);
+		else
 		{
 			char	   *number = numeric_text(value.val.numeric);
 
-			headers[*count].name = name;
-			headers[(*count)++].value = retry_text(number, strlen(number));
+			headers[*count].value = retry_text(number, strlen(number));
 		}
+		(*count)++;
 	}
 	return headers;
 }

@@ -163,6 +163,56 @@ INSERT INTO sent (what, vendor, status, headers, body, class, retryable, wait, c
 	('not valid', 'stripe', 400, NULL, '{"error": {"code": "validation_error", "message": "x", "type": "invalid_request_error"}}', 'invalid', false, NULL, 'validation_error'),
 	('our own balance', 'stripe', 400, NULL, '{"error": {"code": "balance_insufficient", "message": "x", "type": "invalid_request_error"}}', 'billing', false, NULL, 'balance_insufficient'),
 	('a wrong key', 'stripe', 401, NULL, '{"error": {"message": "Invalid API Key provided", "type": "invalid_request_error"}}', 'auth', false, NULL, 'invalid_request_error'),
+	-- What only one place, one word or one more code of it tells
+	('one request that is too large', 'openai', 429, '{"retry-after": "2"}', '{"error": {"message": "Request too large for a model in organization org-x on tokens per min (TPM): Limit 30000, Requested 36278.", "type": "tokens", "code": "rate_limit_exceeded"}}', 'invalid', false, NULL, 'rate_limit_exceeded'),
+	('an organization that is not verified', 'openai', 404, NULL, '{"error": {"message": "Your organization must be verified to use the model", "type": "invalid_request_error", "code": "model_not_found"}}', 'permission', false, NULL, 'model_not_found'),
+	('an address', 'openai', 401, NULL, '{"error": {"message": "x", "type": "invalid_request_error", "code": "ip_not_authorized"}}', 'permission', false, NULL, 'ip_not_authorized'),
+	('an event of a stream', 'openai', 200, NULL, '{"type": "error", "code": "rate_limit_exceeded", "message": "x", "param": null, "sequence_number": 2}', 'rate_limit', true, NULL, 'rate_limit_exceeded'),
+	('without money in the middle of a stream', 'openai', 200, NULL, '{"type": "error", "code": "insufficient_quota", "message": "x", "param": null, "sequence_number": 2}', 'billing', false, NULL, 'insufficient_quota'),
+	('the end of a stream', 'openai', 200, NULL, '{"type": "response.failed", "response": {"id": "resp_1", "status": "failed", "error": {"code": "server_error", "message": "It failed."}}}', 'transient', true, NULL, 'server_error'),
+	('another one', 'openai', 200, NULL, '{"type": "response.failed", "response": {"id": "resp_1", "status": "failed", "error": {"code": "odd", "message": "It failed."}}}', 'unknown', false, NULL, 'odd'),
+	('a good end', 'openai', 200, NULL, '{"type": "response.completed", "response": {"id": "resp_1", "status": "completed", "error": null}}', 'unknown', false, NULL, 'response.completed'),
+	('an organization that is closed, in a 400', 'anthropic', 400, NULL, '{"type": "error", "error": {"type": "invalid_request_error", "message": "This organization has been disabled."}}', 'permission', false, NULL, 'invalid_request_error'),
+	('no balance, with 200', 'deepseek', 200, NULL, '{"error": {"message": "Insufficient Balance", "type": "unknown_error", "param": null, "code": "invalid_request_error"}}', 'billing', false, NULL, 'invalid_request_error'),
+	('502 within a choice', 'openrouter', 200, NULL, '{"id": "gen-1", "choices": [{"index": 0, "finish_reason": "error", "error": {"code": 502, "message": "Bad"}}]}', 'transient', true, NULL, '502'),
+	('something within a choice', 'openrouter', 200, NULL, '{"id": "gen-1", "choices": [{"index": 0, "finish_reason": "error", "error": {"code": "odd", "message": "Bad"}}]}', 'unknown', false, NULL, 'odd'),
+	('1312', 'zhipu', 429, NULL, '{"error": {"code": "1312", "message": "x"}}', 'transient', true, NULL, '1312'),
+	('1313', 'zhipu', 429, NULL, '{"error": {"code": "1313", "message": "x"}}', 'permission', false, NULL, '1313'),
+	('30011, in Chinese', 'siliconflow', 403, NULL, '{"code": 30011, "message": "x", "data": null}', 'billing', false, NULL, '30011'),
+	('OpenAI''s code, which means tokens a minute here', 'aliyun', 429, NULL, '{"error": {"message": "You exceeded your current quota, please check your plan and billing details.", "type": "insufficient_quota", "code": "insufficient_quota"}}', 'rate_limit', true, NULL, 'insufficient_quota'),
+	('a task that failed', 'aliyun', 200, NULL, '{"request_id": "x", "output": {"task_id": "t", "task_status": "FAILED", "code": "DataInspectionFailed", "message": "It is not nice."}}', 'invalid', false, NULL, 'DataInspectionFailed'),
+	('a task that failed for another reason', 'aliyun', 200, NULL, '{"request_id": "x", "output": {"task_id": "t", "task_status": "FAILED", "code": "Odd", "message": "x"}}', 'unknown', false, NULL, 'Odd'),
+	('a key that is not there, in XML and a 404', 'aliyun', 404, NULL, '<?xml version="1.0" encoding="UTF-8"?><Error><RequestId>A</RequestId><Code>InvalidAccessKeyId.NotFound</Code><Message>x</Message></Error>', 'auth', false, NULL, NULL),
+	('throttling, in XML and a 400', 'aliyun', 400, NULL, '<Error><Code>Throttling.User</Code><Message>x</Message></Error>', 'rate_limit', true, NULL, NULL),
+	('no money, in XML', 'aliyun', 400, NULL, '<Error><Code>InvalidAccountStatus.NotEnoughBalance</Code></Error>', 'billing', false, NULL, NULL),
+	('no right, in XML', 'aliyun', 400, NULL, '<Error><Code>Forbidden.RAM</Code></Error>', 'permission', false, NULL, NULL),
+	('a code that is only mentioned', 'aliyun', 400, NULL, '<Error><Code>Odd</Code><Message>not Throttling.User</Message></Error>', 'invalid', false, NULL, NULL),
+	('nobody knows whether it paid, without a reason', 'alipay', 200, NULL, '{"alipay_trade_pay_response": {"code": "20000", "msg": "Service Currently Unavailable"}}', 'transient', false, NULL, '20000'),
+	('a seller that is blocked', 'alipay', 200, NULL, '{"alipay_trade_pay_response": {"code": "40004", "msg": "x", "sub_code": "ACQ.SELLER_BEEN_BLOCKED"}}', 'permission', false, NULL, 'ACQ.SELLER_BEEN_BLOCKED'),
+	('an app that is none', 'alipay', 200, NULL, '{"alipay_trade_pay_response": {"code": "40004", "msg": "x", "sub_code": "ACQ.PARTNER_ERROR"}}', 'auth', false, NULL, 'ACQ.PARTNER_ERROR'),
+	('a transfer without money', 'alipay', 200, NULL, '{"alipay_fund_trans_uni_transfer_response": {"code": "40004", "msg": "x", "sub_code": "BALANCE_IS_NOT_ENOUGH"}}', 'billing', false, NULL, 'BALANCE_IS_NOT_ENOUGH'),
+	('a transfer that may not be', 'alipay', 200, NULL, '{"alipay_fund_trans_uni_transfer_response": {"code": "40004", "msg": "x", "sub_code": "PERMIT_CHECK_PERM_LIMITED"}}', 'permission', false, NULL, 'PERMIT_CHECK_PERM_LIMITED'),
+	('the rights of an app in the cloud', 'alipay', 200, NULL, '{"alipay_trade_pay_response": {"code": "40003", "msg": "x", "sub_code": "isv.invalid-cloud-app-permission"}}', 'permission', false, NULL, 'isv.invalid-cloud-app-permission'),
+	('we without money for a refund', 'paypal', 422, NULL, '{"name": "UNPROCESSABLE_ENTITY", "details": [{"issue": "REFUND_FAILED_INSUFFICIENT_FUNDS"}]}', 'billing', false, NULL, 'REFUND_FAILED_INSUFFICIENT_FUNDS'),
+	('we without money for a payout', 'paypal', 422, NULL, '{"name": "INSUFFICIENT_FUNDS", "message": "x"}', 'billing', false, NULL, 'INSUFFICIENT_FUNDS'),
+	('declined, by name', 'paypal', 400, NULL, '{"name": "INSTRUMENT_DECLINED", "message": "x"}', 'declined', false, NULL, 'INSTRUMENT_DECLINED'),
+	('our own rules against fraud', 'paypal', 422, NULL, '{"name": "UNPROCESSABLE_ENTITY", "details": [{"issue": "TRANSACTION_BLOCKED_BY_PAYEE"}]}', 'declined', false, NULL, 'TRANSACTION_BLOCKED_BY_PAYEE'),
+	('not approved yet', 'paypal', 422, NULL, '{"name": "UNPROCESSABLE_ENTITY", "details": [{"issue": "ORDER_NOT_APPROVED"}]}', 'declined', false, NULL, 'ORDER_NOT_APPROVED'),
+	('being approved', 'paypal', 422, NULL, '{"name": "UNPROCESSABLE_ENTITY", "details": [{"issue": "ORDER_IS_PENDING_APPROVAL"}]}', 'transient', true, NULL, 'ORDER_IS_PENDING_APPROVAL'),
+	('not captured yet', 'paypal', 422, NULL, '{"name": "UNPROCESSABLE_ENTITY", "details": [{"issue": "PENDING_CAPTURE"}]}', 'transient', false, NULL, 'PENDING_CAPTURE'),
+	('captured before', 'paypal', 422, NULL, '{"name": "UNPROCESSABLE_ENTITY", "details": [{"issue": "AUTHORIZATION_ALREADY_CAPTURED"}]}', 'invalid', false, NULL, 'AUTHORIZATION_ALREADY_CAPTURED'),
+	('a capture that is declined, in an answer that is fine', 'paypal', 201, NULL, '{"id": "5O1", "status": "COMPLETED", "purchase_units": [{"payments": {"captures": [{"id": "c", "status": "DECLINED"}]}}]}', 'declined', false, NULL, 'DECLINED'),
+	('a capture by itself', 'paypal', 201, NULL, '{"id": "c", "status": "DECLINED", "amount": {"value": "1.00"}}', 'declined', false, NULL, 'DECLINED'),
+	('a capture that went well', 'paypal', 201, NULL, '{"id": "5O1", "status": "COMPLETED", "purchase_units": [{"payments": {"captures": [{"id": "c", "status": "COMPLETED"}]}}]}', 'unknown', false, NULL, NULL),
+	('a refund that failed', 'paypal', 201, NULL, '{"id": "r", "status": "FAILED"}', 'unknown', false, NULL, 'FAILED'),
+	('something external', 'stripe', 424, NULL, '{"error": {"message": "x", "type": "invalid_request_error"}}', 'transient', true, NULL, 'invalid_request_error'),
+	('not confirmed', 'stripe', 400, NULL, '{"error": {"code": "payment_intent_authentication_failure", "message": "x", "type": "invalid_request_error"}}', 'declined', false, NULL, 'payment_intent_authentication_failure'),
+	('a card that is to be kept', 'stripe', 200, NULL, '{"id": "seti_1", "object": "setup_intent", "status": "requires_payment_method", "last_setup_error": {"code": "card_declined", "decline_code": "lost_card", "message": "Declined.", "type": "card_error"}}', 'declined', false, NULL, 'lost_card'),
+	('a payment intent with a code only', 'stripe', 200, NULL, '{"id": "pi_1", "object": "payment_intent", "status": "requires_payment_method", "last_payment_error": {"code": "expired_card", "type": "card_error"}}', 'declined', false, NULL, 'expired_card'),
+	('a charge that failed', 'stripe', 200, NULL, '{"id": "ch_1", "object": "charge", "status": "failed", "failure_code": "card_declined", "failure_message": "Declined."}', 'declined', false, NULL, 'card_declined'),
+	('a refund that failed', 'stripe', 200, NULL, '{"id": "re_1", "object": "refund", "status": "failed", "failure_reason": "insufficient_funds"}', 'unknown', false, NULL, 'insufficient_funds'),
+	('a list of headers', 'openai', 429, '{"Retry-After": ["7"], "X-Should-Retry": ["true"]}', '{"error": {"code": "rate_limit_exceeded"}}', 'rate_limit', true, '7 s', 'rate_limit_exceeded'),
+	('a list of headers that says not to', 'openai', 503, '{"X-Should-Retry": [" False "]}', '', 'transient', false, NULL, NULL),
 	-- OAuth 2.0, of anybody
 	('pending', NULL, 400, NULL, '{"error": "authorization_pending", "error_description": "wait"}', 'transient', true, '5 s', 'authorization_pending'),
 	('slower', NULL, 400, NULL, '{"error": "slow_down"}', 'rate_limit', true, '10 s', 'slow_down'),
@@ -185,6 +235,7 @@ INSERT INTO sent (what, vendor, status, headers, body, class, retryable, wait, c
 	('a quota', NULL, 429, '{"retry-after": "9"}', '{"type": "https://iana.org/assignments/http-problem-types#quota-exceeded", "title": "Too much", "violated-policies": ["daily"]}', 'rate_limit', true, '9 s', 'https://iana.org/assignments/http-problem-types#quota-exceeded'),
 	-- Failures with status 200, of anybody
 	('one-api', NULL, 200, NULL, '{"error": {"message": "x", "type": "upstream_error"}}', 'transient', false, NULL, 'upstream_error'),
+	('a reseller that says it with status 200', NULL, 200, NULL, '{"error": {"message": "账户余额不足", "type": "x_error"}}', 'billing', false, NULL, 'x_error'),
 	('an error that nobody knows', NULL, 200, NULL, '{"error": {"message": "x"}}', 'unknown', false, NULL, NULL),
 	('error null is none', NULL, 200, NULL, '{"error": null, "balance": 5}', 'unknown', false, NULL, NULL),
 	('MiniMax', 'minimax', 200, NULL, '{"base_resp": {"status_code": 1004, "status_msg": "cookie is missing"}}', 'auth', false, NULL, '1004'),
@@ -205,7 +256,7 @@ FROM (VALUES (0, 'transient'), (204, 'unknown'), (301, 'invalid'), (308, 'invali
 	(413, 'invalid'), (418, 'invalid'), (422, 'invalid'), (423, 'transient'), (425, 'transient'), (429, 'rate_limit'), (431, 'invalid'), (451, 'permission'), (499, 'invalid'), (500, 'transient'), (501, 'invalid'), (502, 'transient'), (503, 'transient'),
 	(504, 'transient'), (505, 'invalid'), (520, 'transient'), (529, 'transient'), (599, 'transient'), (600, 'unknown'), (999, 'unknown'), (-1, 'unknown'), (NULL::int, 'unknown'), (2147483647, 'unknown')) s(status, class)
 CROSS JOIN (VALUES (NULL), ('{}')) b(body);
-SELECT plan((SELECT count(*)::int FROM sent) + 8);
+SELECT plan((SELECT count(*)::int FROM sent) + 14);
 
 SELECT is(concat_ws(' ', c.class, c.retryable, c.retry_after, c.code), concat_ws(' ', s.class, s.retryable, s.wait, s.code), concat_ws(' ', s.vendor, s.status, s.what))
 FROM sent s, LATERAL tokenbill.classify_error(s.vendor, s.status, s.body, s.headers) c ORDER BY s.place;
@@ -219,8 +270,19 @@ SELECT is_empty($$SELECT r.rule FROM tokenbill.error_rules r WHERE r.rule NOT IN
 	AND r.rule NOT IN ('openai_deactivated', 'openai_conflict', 'deepseek_balance_words', 'moonshot_invalid', 'moonshot_permission', 'zhipu_permission', 'zhipu_transient', 'siliconflow_invalid', 'aliyun_invalid', 'alipay_other', 'alipay_failed', 'alipay_token', 'alipay_arguments', 'alipay_unavailable', 'alipay_permission', 'alipay_called_too_often',
 		'paypal_not_authorized', 'paypal_conflict', 'stripe_card_data', 'stripe_later', 'stripe_key', 'stripe_permission', 'stripe_conflict', 'stripe_failed', 'card_error', 'rate_limit_code', 'overloaded_code', 'key_code', 'minimax_rate_limit', 'minimax_transient', 'minimax_failed',
 		'oauth_token', 'problem_capacity', 'ok_billing', 'ok_auth', 'ok_permission', 'ok_rate_limit', 'ok_invalid', 'ok_billing_code', 'ok_rate_limit_code', 'ok_overloaded_code')$$, 'every other rule was met');
+-- Which of the four sentences for a decline: those that are declined for good are not told to ask their bank
+SELECT is(array_agg(DISTINCT c.rule ORDER BY c.rule), ARRAY[w.rule], w.rule)
+FROM (VALUES ('stripe_declined_never', '{card_not_supported,currency_not_supported,do_not_try_again,fraudulent,invalid_account,lost_card,merchant_blacklist,not_permitted,pickup_card,restricted_card,revocation_of_all_authorizations,revocation_of_authorization,security_violation,service_not_allowed,stolen_card,stop_payment_order,testmode_decline,transaction_not_allowed}'::text[]),
+	('stripe_declined_customer', '{call_issuer,do_not_honor,duplicate_transaction,expired_card,incorrect_address,incorrect_cvc,incorrect_number,incorrect_pin,incorrect_zip,invalid_amount,invalid_cvc,invalid_expiry_month,invalid_expiry_year,invalid_number,invalid_pin,new_account_information_available,offline_pin_required,online_or_offline_pin_required,pin_try_exceeded}'),
+	('stripe_authentication', '{authentication_required,authentication_not_handled,mobile_device_authentication_required}'),
+	('stripe_declined_later', '{approve_with_id,card_velocity_exceeded,generic_decline,insufficient_funds,issuer_not_available,no_action_taken,processing_error,reenter_transaction,try_again_later,withdrawal_count_limit_exceeded}')) w(rule, codes),
+	unnest(w.codes) d, tokenbill.classify_error('stripe', 402, jsonb_build_object('error', jsonb_build_object('type', 'card_error', 'code', 'card_declined', 'decline_code', d))::text) c
+GROUP BY w.rule ORDER BY w.rule;
 SELECT is(c.message, 'The bank says no.', 'the message of an issue, not of all of them') FROM sent s, tokenbill.classify_error(s.vendor, s.status, s.body) c WHERE s.vendor = 'paypal' AND s.what = 'declined';
 SELECT is(c.message, 'Too many requests', 'a form is unescaped') FROM sent s, tokenbill.classify_error(s.vendor, s.status, s.body) c WHERE s.what = 'slower, as a form';
+SELECT is(c.message, w.message, w.what)
+FROM (VALUES ('the end of a stream', 'It failed.'), ('a card that is to be kept', 'Declined.')) w(what, message), sent s, tokenbill.classify_error(s.vendor, s.status, s.body) c
+WHERE s.what = w.what ORDER BY w.what;
 SELECT is(c.vendor, 'stripe', 'in any case') FROM tokenbill.classify_error('Stripe', 402, '{}') c;
 
 SELECT * FROM finish();

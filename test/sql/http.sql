@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(332);
+SELECT plan(333);
 -- 1613462400 seconds after 1970 began
 SET LOCAL tokenbill.clock = '2021-02-16 08:00:00+00';
 
@@ -88,6 +88,7 @@ FROM (VALUES
 	('a malformed policy', 429, '{"ratelimit": "\"burst\";r=0", "ratelimit-policy": "\"burst\";q=100;w=60;"}', NULL),
 	('the IETF''s beside others: the later', 200, '{"ratelimit": "\"a\";r=0;t=30", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "60"}', '00:01:00'),
 	('no headers', 429, '{}', NULL),
+	('a header that came several times', 429, '{"a": {"b": ["9"], "retry-after": "9"}, "RETRY-AFTER": [null, ["9"], {"retry-after": "9"}, "5"]}', '00:00:05'),
 	('values that are none', 429, '{"retry-after": null, "a": ["retry-after", "5"], "b": {"retry-after": "5"}, "c": true}', NULL),
 	('a number is one', 429, '{"retry-after": 5}', '00:00:05'),
 	('as it is written', 429, '{"retry-after": 5e0, "retry-after-ms": -1}', '00:00:05')) t(what, status, headers, wait);
