@@ -409,12 +409,12 @@ BEGIN
 	SELECT d.value INTO found
 	FROM unnest(read_seconds.names) WITH ORDINALITY n (name, place)
 	CROSS JOIN LATERAL (SELECT read_seconds.document ->> n.name AS value) d
-	WHERE d.value ~ '^[0-9]{1,9}(\.[0-9]{1,9})?$' AND d.value::numeric > 0
+	WHERE d.value ~ '^[0-9]{1,9}(\.[0-9]{1,9})?$' AND d.value::numeric >= 1
 	ORDER BY n.place LIMIT 1;
 	RETURN make_interval(secs => trunc(found::numeric)::float8);
 END
 $function$;
-COMMENT ON FUNCTION tokenbill.read_seconds(jsonb, text[]) IS 'Internal: the first of these members that is a number of seconds above zero; null: none is';
+COMMENT ON FUNCTION tokenbill.read_seconds(jsonb, text[]) IS 'Internal: the first of these members that is a number of seconds, one at least; null: none is';
 
 CREATE VIEW tokenbill.oauth_clients WITH (security_barrier) AS
 SELECT c.provider, c.grant_type, c.token_url, c.device_url, c.client_id, c.client_auth, c.client_secret_name, c.scope, c.params,

@@ -352,8 +352,12 @@ BEGIN
 	INSERT INTO tokenbill.access_token AS x (provider, device_grant, token_type, scope, obtained_at, expires_at, refreshable, refresh_expires_at,
 		next_at, failures, status, error, renewals, updated_at)
 	VALUES (client.provider, t.device_grant, t.token_type, t.scope, now, t.expires_at, t.refreshable, t.refresh_expires_at,
-		/* what cannot be renewed is looked at when it expires */
-		CASE WHEN client.grant_type <> 'device_code' OR t.refreshable THEN tokenbill.renewal_at(store_token.claimed_at, t.expires_at) ELSE t.expires_at END,
+		/*
+		 * What cannot be renewed is looked at when it expires.  A server whose tokens
+		 * live for less than it takes to ask for them is not asked without end.
+		 */
+		CASE WHEN client.grant_type = 'device_code' AND NOT t.refreshable THEN t.expires_at
+			WHEN t.expires_at IS NOT NULL THEN greatest(tokenbill.renewal_at(store_token.claimed_at, t.expires_at), now + interval '5 seconds') END,
 		0, store_token.status, NULL, 1, now)
 	ON CONFLICT ON CONSTRAINT access_token_pkey DO UPDATE
 	SET device_grant = excluded.device_grant, token_type = excluded.token_type, scope = excluded.scope, obtained_at = excluded.obtained_at,

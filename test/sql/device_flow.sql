@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(77);
+SELECT plan(78);
 SET LOCAL tokenbill.clock = '2026-03-05 12:00:00+00';
 
 CREATE FUNCTION pg_temp.clock(at text) RETURNS void LANGUAGE sql AS $$ SELECT set_config('tokenbill.clock', '2026-03-05 ' || at || '+00', true) $$;
@@ -117,6 +117,9 @@ SELECT tokenbill.oauth_device_begin('two', restart => true) \g /dev/null
 SELECT is(pg_temp.pick(g, 'state', 'error'), '{"state": "expired", "error": "another one was begun"}', 'restart: the one before is given up') FROM tokenbill.device_grant g WHERE provider = 'two' ORDER BY id LIMIT 1;
 SELECT pg_temp.claimed() \g /dev/null
 SELECT is(pg_temp.answer('two', 400, '{"error": "unauthorized_client"}'), 'denied every 5 HTTP 400 unauthorized_client', 'a client that may not even begin');
+SELECT pg_temp.login('two', '{"interval": 0.9}') \g /dev/null
+SELECT is(poll_every, interval '5 seconds', 'an interval that is none') FROM pg_temp.last('two');
+SELECT tokenbill.end_device_grant(id, 'expired', 'x') FROM pg_temp.last('two') \g /dev/null
 
 -- Authorized
 SELECT pg_temp.login('two', '{"interval": 5}') \g /dev/null

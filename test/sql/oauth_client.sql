@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(115);
+SELECT plan(117);
 SET LOCAL tokenbill.clock = '2026-03-05 12:00:00+00';
 
 CREATE FUNCTION pg_temp.clock(at text) RETURNS void LANGUAGE sql AS $$ SELECT set_config('tokenbill.clock', (CASE WHEN at LIKE '%-%' THEN at ELSE '2026-03-05 ' || at END) || '+00', true) $$;
@@ -102,8 +102,10 @@ SELECT is(pg_temp.answer('paypal', 200, '{"token_type": "Bearer", "expires_in": 
 SELECT is(name, 'oauth:paypal', 'it is a secret') FROM tokenbill.secrets WHERE name LIKE 'oauth%';
 SELECT is(pg_temp.asked('paypal', 200, '{"token_type": "Bearer", "expires_in": 90}', pg_temp.sealed('access_token', 'refresh_token')), 'for 90 next in 45', 'one that lives for less than two minutes: at half of it; a refresh token is not for this grant');
 SELECT is(pg_temp.asked('paypal', 200, '{"token_type": "bearer", "expires_in": "3600"}', pg_temp.sealed('access_token')), 'for 3600 next in 3540', 'a number as text');
+SELECT is(pg_temp.asked('paypal', 200, '{"expires_in": 2}', pg_temp.sealed('access_token')), 'for 2 next in 5', 'nobody is asked more often than every five seconds');
 SELECT is(pg_temp.asked('paypal', 200, '{"expires_in": 0}', pg_temp.sealed('access_token')), '', 'no time told, no type');
-SELECT is(renewals, 4::bigint, 'four so far') FROM pg_temp.token('paypal');
+SELECT is(pg_temp.asked('paypal', 200, '{"expires_in": 0.5}', pg_temp.sealed('access_token')), '', 'nor with less than a second, which would be renewed without end');
+SELECT is(renewals, 6::bigint, 'six so far') FROM pg_temp.token('paypal');
 
 -- Failures
 SELECT alike(pg_temp.asked('paypal', 401, '{"error": "invalid_client", "error_description": "Client Authentication failed"}'), 'next in _ HTTP 401 invalid_client: Client Authentication failed', 'refused');
@@ -129,12 +131,12 @@ SELECT alike(pg_temp.say('paypal'), 'for 3600 next in _ the answer has no access
 SELECT alike(pg_temp.asked('paypal', 200, '{"_problem": "the answer is not JSON"}'), '%the answer is not JSON', 'one that cannot be read');
 SELECT alike(pg_temp.asked('paypal', 302), '%HTTP 302', 'one that leads elsewhere');
 SELECT tokenbill.record_token('paypal', -1, 200, '{}', '{}', NULL, NULL, pg_temp.sealed('access_token')) \g /dev/null
-SELECT is(renewals, 5::bigint, 'an answer under another lease is ignored') FROM pg_temp.token('paypal');
+SELECT is(renewals, 7::bigint, 'an answer under another lease is ignored') FROM pg_temp.token('paypal');
 SELECT tokenbill.oauth_refresh('paypal'), pg_temp.claimed() \g /dev/null
 SELECT lease AS lease FROM pg_temp.token('paypal') \gset
 SELECT tokenbill.set_oauth_client('paypal', scope => 'other') \g /dev/null
 SELECT tokenbill.record_token('paypal', :lease, 200, '{}', '{}', NULL, NULL, pg_temp.sealed('access_token')) \g /dev/null
-SELECT is(renewals, 5::bigint, 'so is one that was asked for by the settings of before') FROM pg_temp.token('paypal');
+SELECT is(renewals, 7::bigint, 'so is one that was asked for by the settings of before') FROM pg_temp.token('paypal');
 SELECT pg_temp.claimed() \g /dev/null
 SELECT tokenbill.release_tokens(true) \g /dev/null
 SELECT is(pg_temp.claimed(), '-', 'a worker that begins frees what was claimed, but not at once');
