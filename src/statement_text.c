@@ -24,6 +24,8 @@
  */
 #include "statement_text.h"
 
+#include <ctype.h>
+
 #include "access/xact.h"
 #include "commands/extension.h"
 #include "commands/prepare.h"
@@ -57,6 +59,12 @@ static ProcessUtility_hook_type next_utility = NULL;
 static TimestampTz confidential_since = DT_NOBEGIN;
 
 /*
+ * Whether the session may have a prepared statement that names such a function:
+ * only then are statements looked through for the names of those.
+ */
+static bool has_prepared = false;
+
+/*
  * The state of our entry in pg_stat_activity that has been looked at, and room for
  * its text: where it is needed there may be no memory.
  */
@@ -64,15 +72,12 @@ static int	activity_seen = 0;
 static char *masked;
 
 /*
- * tb_is_confidential
- *		Whether a text names one of the functions, in any case of letters.  A name
- *		with nothing in its parentheses is of a hint, such as "use set_secret()".
+ * Whether a text names one of the functions, in any case of letters.  A name with
+ * nothing in its parentheses is of a hint, such as "use set_secret()".
  */
-bool
-tb_is_confidential(const char *line)
+static bool
+names_function(const char *line)
 {
-	if (line == NULL)
-		return false;
 	for (const char *s = line; (s = strchr(s, '_')) != NULL; s++)
 	{
 		for (size_t i = 0; i < lengthof(confidential); i++)
@@ -87,6 +92,77 @@ tb_is_confidential(const char *line)
 		}
 	}
 	return false;
+}
+
+/* Behind white space and comments; a comment within a comment ends it too early */
+static const char *
+skip_blanks(const char *s)
+{
+	for (;;)
+	{
+		const char *end;
+
+		s += strspn(s, " \t\n\r\f\v");
+		if (s[0] == '-' && s[1] == '-')
+			s += strcspn(s, "\n\r");
+		else if (s[0] == '/' && s[1] == '*' && (end = strstr(s + 2, "*/")) != NULL)
+			s = end + 2;
+		else
+			return s;
+	}
+}
+
+/* Whether the name that begins here is that of a confidential prepared statement */
+static bool
+names_confidential(const char *s)
+{
+	char		name[NAMEDATALEN];
+	size_t		length = 0;
+	bool		quoted = *s == '"';
+	PreparedStatement *prepared;
+
+	for (s += quoted; *s != '\0' && length < NAMEDATALEN - 1; s++)
+	{
+		if (quoted ? (*s == '"' && *++s != '"') :
+			!(IS_HIGHBIT_SET(*s) || isalnum((unsigned char) *s) || *s == '_' || *s == '$'))
+			break;
+		name[length++] = quoted ? *s : pg_ascii_tolower(*s);
+	}
+	name[length] = '\0';
+	prepared = FetchPreparedStatement(name, false);
+	return prepared != NULL && names_function(prepared->plansource->query_string);
+}
+
+/*
+ * Whether a text executes a confidential prepared statement: EXECUTE, also within
+ * EXPLAIN or CREATE TABLE AS.  The log line that shows a statement as it comes in
+ * tells of the first of these only what was prepared.
+ */
+static bool
+executes_confidential(const char *line)
+{
+	static const char word[] = "execute";
+
+	if (!has_prepared)
+		return false;
+	for (const char *s = line; *s != '\0'; s++)
+	{
+		if (pg_strncasecmp(s, word, strlen(word)) == 0 &&
+			names_confidential(skip_blanks(s + strlen(word))))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * tb_is_confidential
+ *		Whether a text names one of the functions, or executes what was prepared
+ *		with such a text.
+ */
+bool
+tb_is_confidential(const char *line)
+{
+	return line != NULL && (names_function(line) || executes_confidential(line));
 }
 
 /*
@@ -223,19 +299,6 @@ text_to_keep(const char *sql)
 	return copy;
 }
 
-/* Whether a query is EXECUTE of a statement that is confidential. */
-static bool
-executes_confidential(const Query *query)
-{
-	const ExecuteStmt *execute = (const ExecuteStmt *) query->utilityStmt;
-	PreparedStatement *prepared;
-
-	if (execute == NULL || !IsA(execute, ExecuteStmt))
-		return false;
-	prepared = FetchPreparedStatement(execute->name, false);
-	return prepared != NULL && tb_is_confidential(prepared->plansource->query_string);
-}
-
 /*
  * The earliest moment at which a statement's text can be looked at.  Its secret
  * has been in pg_stat_activity since it came in, and no longer is.
@@ -247,9 +310,12 @@ after_parse_analysis(ParseState *pstate, Query *query, JumbleState *jstate)
 	char	   *copy = NULL;
 	size_t		length;
 
-	if (!creating_extension &&
-		(tb_is_confidential(original) || executes_confidential(query)))
+	if (!creating_extension && tb_is_confidential(original))
+	{
+		/* it may be what is prepared, by PREPARE or by a message of the client's */
+		has_prepared = true;
 		tb_hide_statement();
+	}
 	tb_hide_secrets_of_activity();
 	if (next_post_parse_analyze == NULL)
 		return;

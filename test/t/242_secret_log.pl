@@ -104,7 +104,10 @@ my @ways = (
 	[ "CREATE TABLE t AS SELECT tokenbill.set_secret('a', 'SECRET')::text AS x", '00000' ],
 	[ 'SELECT tokenbill.set_secret($1, $2)', '00000', 'a', 'SECRET' ],
 	[ 'SELECT tokenbill.set_secret($1, $2), 1 / $3::int', '22012', 'a', 'SECRET', '0' ],
-	[ "PREPARE p1(text) AS SELECT tokenbill.set_secret('a', \$1 || 'SECRET')", '00000' ],
+	[ "PREPARE p1(text) AS SELECT tokenbill.set_secret('a', \$1 || 'SECRET')::text AS x", '00000' ],
+	[ "EXPLAIN (ANALYZE, VERBOSE) EXECUTE p1('SECRET')", '00000' ],
+	[ "explain\nexecute /* it's */ -- p2\n\"p1\"('SECRET')", '00000' ],
+	[ "SELECT 'harmless'; CREATE TABLE IF NOT EXISTS t AS Execute P1('SECRET')", '00000' ],
 	[ "EXECUTE p1('SECRET')", '00000' ],
 	[ "BEGIN; DECLARE c CURSOR FOR SELECT tokenbill.set_secret('a', 'SECRET'); FETCH c", '00000' ],
 	# errors: of ours, of the statement, of something else in it
@@ -143,7 +146,7 @@ foreach my $settings ('SET debug_print_parse = off', 'SET debug_print_parse = on
 			next;
 		}
 		hand_over($session, $statement, $state, @params);
-		$session->query('DROP TABLE IF EXISTS t; DEALLOCATE ALL') unless $statement =~ /^PREPARE/;
+		$session->query('DROP TABLE IF EXISTS t; DEALLOCATE ALL') unless $statement =~ /^PREPARE|^EXPLAIN.*p1|^explain|P1/;
 	}
 	# what has no name in its text is known when it has run: what is logged afterwards
 	if ($settings =~ /none/)
