@@ -312,7 +312,7 @@ after_parse_analysis(ParseState *pstate, Query *query, JumbleState *jstate)
 
 	if (!creating_extension && tb_is_confidential(original))
 	{
-		/* it may be what is prepared, by PREPARE or by a message of the client's */
+		/* maybe what is prepared, by PREPARE or by a message */
 		has_prepared = true;
 		tb_hide_statement();
 	}
