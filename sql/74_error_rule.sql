@@ -135,6 +135,10 @@ BEGIN
 			PERFORM tokenbill.refuse('22023', 'status must be a list of HTTP statuses', '{"argument": "status"}',
 				'Write one such as 429, 5xx or 400-404, or several with commas between them.');
 		END IF;
+		IF EXISTS (SELECT FROM regexp_matches(add_error_rule.status, '([0-9]{3})-([0-9]{3})', 'g') m (bounds) WHERE m.bounds[1] > m.bounds[2] COLLATE "C") THEN
+			PERFORM tokenbill.refuse('22023', 'status must not be a range that ends before it begins', '{"argument": "status"}',
+				'Write the smaller one first: 400-404.');
+		END IF;
 	END IF;
 	PERFORM tokenbill.check_conditions('body', add_error_rule.body, paths,
 		'Write {"error.code,error.type": ["insufficient_*", "no_credit"]}: what may be in these places, * for any characters, ! before what must not.');

@@ -39,7 +39,7 @@ SELECT FROM (VALUES
 	('openai_address', 110, NULL, '{"error.code,error.type": "ip_not_authorized"}', 'permission', NULL, NULL,
 		'OpenAI takes this key from certain addresses only: put that of our server on the list of the project.'),
 	('openai_country', 110, NULL, '{"error.code,error.type": "unsupported_country_region_territory"}', 'permission', NULL, NULL,
-		'OpenAI does not serve the country that the request came from.'),
+		'OpenAI does not serve the country that the request came from: send it from a server elsewhere, or to another vendor.'),
 	('openai_key', 110, NULL, '{"error.code,error.type": ["invalid_api_key", "invalid_authentication", "authentication_error", "mismatched_organization", "invalid_organization"]}', 'auth', NULL, NULL,
 		'OpenAI does not accept the key, or not with this organization: see whether it was revoked.'),
 	('openai_too_large', 115, '429', '{"error.message": "Request too large for *"}', 'invalid', NULL, NULL,
@@ -51,7 +51,7 @@ SELECT FROM (VALUES
 	('openai_conflict', 130, '409', '{}', 'transient', NULL, NULL,
 		'Another request changes the same thing at OpenAI: repeat it.'),
 	('openai_failed', 190, '2xx', '{"response.status": "failed"}', 'unknown', NULL, NULL,
-		'OpenAI could not finish the response; its message says why.')) r (rule, priority, status, body, class, retryable, retry_after, advice)
+		'OpenAI could not finish the response: read in the message why, and send the request again only if that can have changed.')) r (rule, priority, status, body, class, retryable, retry_after, advice)
 CROSS JOIN LATERAL tokenbill.add_error_rule(r.rule, r.class, 'openai', r.status, r.body::pg_catalog.jsonb, '{}', r.retryable, r.retry_after, NULL, r.priority, r.advice);
 
 /*
@@ -73,7 +73,7 @@ SELECT FROM (VALUES
 	('anthropic_key', 110, '{"error.type": "authentication_error"}', 'auth',
 		'Anthropic does not accept the key: see whether it is the right one, and not disabled.'),
 	('anthropic_permission', 110, '{"error.type": "permission_error"}', 'permission',
-		'The Anthropic key may not do this: reports on costs and usage want an admin key.'),
+		'The Anthropic key may not do this: reports on costs and usage want an admin key, so store one of those.'),
 	('anthropic_rate_limit', 110, '{"error.type": "rate_limit_error"}', 'rate_limit',
 		'More requests or tokens a minute than Anthropic grants: repeat it after the wait, and send fewer.'),
 	('anthropic_overloaded', 110, '{"error.type": "overloaded_error"}', 'transient',
@@ -81,7 +81,7 @@ SELECT FROM (VALUES
 	('anthropic_transient', 110, '{"error.type": ["api_error", "timeout_error", "conflict_error"]}', 'transient',
 		'Something failed at Anthropic for a moment: repeat it.'),
 	('anthropic_invalid', 120, '{"error.type": ["invalid_request_error", "not_found_error", "request_too_large"]}', 'invalid',
-		'Anthropic cannot grant the request as it is; the message says what is wrong with it.')) r (rule, priority, body, class, advice)
+		'Anthropic cannot grant the request as it is: whoever sends it has to change what the message names.')) r (rule, priority, body, class, advice)
 CROSS JOIN LATERAL tokenbill.add_error_rule(r.rule, r.class, 'anthropic', NULL, r.body::pg_catalog.jsonb, '{}', NULL, NULL, NULL, r.priority, r.advice);
 
 /* DeepSeek.  A 402 has the type unknown_error and the code invalid_request_error: its status tells. */
@@ -105,7 +105,7 @@ SELECT FROM (VALUES
 	('openrouter_management_key', 100, '401,403', '{"error.message": "*management key*"}', 'permission', false, NULL,
 		'OpenRouter shows this for a management key only: store one of those.'),
 	('openrouter_guardrail', 110, '403', '{}', 'permission', false, NULL,
-		'A guardrail or the moderation of OpenRouter has refused what was sent, or the key may not do this; it has nothing to do with money.')) r (rule, priority, status, body, class, retryable, retry_after, advice)
+		'A guardrail or the moderation of OpenRouter has refused what was sent, or the key may not do this: change what is sent, or the settings of the key. It has nothing to do with money.')) r (rule, priority, status, body, class, retryable, retry_after, advice)
 CROSS JOIN LATERAL tokenbill.add_error_rule(r.rule, r.class, 'openrouter', r.status, r.body::pg_catalog.jsonb, '{}', r.retryable, r.retry_after, NULL, r.priority, r.advice);
 
 /* Moonshot.  Of two kinds of 429 one is a matter of money. */
@@ -113,30 +113,30 @@ SELECT FROM (VALUES
 	('moonshot_quota', 100, NULL, '{"error.type,error.code": "exceeded_current_quota_error"}', 'billing', 'The Moonshot account has no balance left or is suspended: top it up.'),
 	('moonshot_rate_limit', 110, NULL, '{"error.type,error.code": "rate_limit_reached_error"}', 'rate_limit', 'More requests or tokens than Moonshot grants: repeat it after the wait, and send fewer.'),
 	('moonshot_overloaded', 110, NULL, '{"error.type,error.code": ["engine_overloaded_error", "server_error", "unexpected_output"]}', 'transient', 'Moonshot is overloaded or fails for a moment: repeat it after a while.'),
-	('moonshot_key', 110, NULL, '{"error.type,error.code": ["invalid_authentication_error", "incorrect_api_key_error"]}', 'auth', 'Moonshot does not accept the key: those of the Chinese and of the international platform are different ones.'),
-	('moonshot_session', 110, NULL, '{"code": "401", "status": "false"}', 'auth', 'Moonshot does not accept the key; it says so with status 200, beside balances of zero that mean nothing.'),
-	('moonshot_permission', 110, NULL, '{"error.type,error.code": ["permission_denied_error", "access_denied"]}', 'permission', 'The Moonshot key may not use this.'),
-	('moonshot_invalid', 120, NULL, '{"error.type,error.code": ["invalid_request_error", "content_filter", "resource_not_found_error"]}', 'invalid', 'Moonshot cannot grant the request as it is; the message says what is wrong with it.')) r (rule, priority, status, body, class, advice)
+	('moonshot_key', 110, NULL, '{"error.type,error.code": ["invalid_authentication_error", "incorrect_api_key_error"]}', 'auth', 'Moonshot does not accept the key: store one of the platform that is asked, for the Chinese and the international one have keys of their own.'),
+	('moonshot_session', 110, NULL, '{"code": "401", "status": "false"}', 'auth', 'Moonshot does not accept the key: store a valid one. It says so with status 200, beside balances of zero that mean nothing.'),
+	('moonshot_permission', 110, NULL, '{"error.type,error.code": ["permission_denied_error", "access_denied"]}', 'permission', 'The Moonshot key may not use this: see what its project has been granted, or use another model.'),
+	('moonshot_invalid', 120, NULL, '{"error.type,error.code": ["invalid_request_error", "content_filter", "resource_not_found_error"]}', 'invalid', 'Moonshot cannot grant the request as it is: whoever sends it has to change what the message names.')) r (rule, priority, status, body, class, advice)
 CROSS JOIN LATERAL tokenbill.add_error_rule(r.rule, r.class, 'moonshot', r.status, r.body::pg_catalog.jsonb, '{}', NULL, NULL, NULL, r.priority, r.advice);
 
 /* Zhipu, Z.ai: numbers as text, in error.code or code. */
 SELECT FROM (VALUES
 	('zhipu_balance', 100, '{"error.code,code": ["1113", "1309"]}', 'billing', NULL::boolean, 'The Zhipu account has no balance or resource package left, or its plan is over: top it up.'),
-	('zhipu_key', 110, '{"error.code,code": ["1000", "1001", "1002", "1003", "1004"]}', 'auth', NULL, 'Zhipu does not accept the key or token; those made from a key end after the time that was put into them.'),
-	('zhipu_permission', 110, '{"error.code,code": ["1110", "1111", "1112", "1120", "1220", "1311"]}', 'permission', NULL, 'The Zhipu account is not active, is locked, or may not use this.'),
+	('zhipu_key', 110, '{"error.code,code": ["1000", "1001", "1002", "1003", "1004"]}', 'auth', NULL, 'Zhipu does not accept the key or token: see whether the key is valid, and our clock right, for a token made from a key ends at the time that was put into it.'),
+	('zhipu_permission', 110, '{"error.code,code": ["1110", "1111", "1112", "1120", "1220", "1311"]}', 'permission', NULL, 'The Zhipu account is not active, is locked, or may not use this: activate it there, ask its support, or use another model.'),
 	('zhipu_fair_use', 110, '{"error.code,code": "1313"}', 'permission', NULL, 'Zhipu has slowed the account down because of how it is used: ask there for it to be lifted.'),
 	('zhipu_window', 105, '{"error.code,code": ["1304", "1308", "1310"]}', 'rate_limit', false, 'What Zhipu grants in a day or in the plan''s window is used up: wait until it is renewed, which the message tells.'),
 	('zhipu_rate_limit', 110, '{"error.code,code": ["1302", "1303", "1305"]}', 'rate_limit', NULL, 'More requests at once than Zhipu grants: repeat it after a while, and send fewer.'),
 	('zhipu_transient', 110, '{"error.code,code": ["1230", "1234", "1312"]}', 'transient', NULL, 'Something failed at Zhipu for a moment: repeat it.'),
-	('zhipu_invalid', 120, '{"error.code,code": ["121*", "1221", "1222", "1231", "1261", "1300", "1301"]}', 'invalid', NULL, 'Zhipu cannot grant the request as it is; the message says what is wrong with it.')) r (rule, priority, body, class, retryable, advice)
+	('zhipu_invalid', 120, '{"error.code,code": ["121*", "1221", "1222", "1231", "1261", "1300", "1301"]}', 'invalid', NULL, 'Zhipu cannot grant the request as it is: whoever sends it has to change what the message names.')) r (rule, priority, body, class, retryable, advice)
 CROSS JOIN LATERAL tokenbill.add_error_rule(r.rule, r.class, 'zhipu', NULL, r.body::pg_catalog.jsonb, '{}', r.retryable, NULL, NULL, r.priority, r.advice);
 
 /* SiliconFlow.  Its 403 may be a matter of money; with status 200 only the code 20000 is good. */
 SELECT FROM (VALUES
 	('siliconflow_balance', 100, NULL, '{"code,error.code": ["30001", "30011"]}', 'billing', 'The SiliconFlow account has no balance left: top it up.'),
 	('siliconflow_overloaded', 110, NULL, '{"code,error.code": ["50501", "50502", "50503", "50504", "50505"]}', 'transient', 'The model is overloaded at SiliconFlow: repeat it after a while.'),
-	('siliconflow_invalid', 110, NULL, '{"code,error.code": ["20012", "20015"]}', 'invalid', 'SiliconFlow does not have this model, or cannot grant the request as it is.'),
-	('siliconflow_failed', 190, '2xx', '{"code": "!20000"}', 'unknown', 'SiliconFlow says with status 200 that it failed; the message says why.')) r (rule, priority, status, body, class, advice)
+	('siliconflow_invalid', 110, NULL, '{"code,error.code": ["20012", "20015"]}', 'invalid', 'SiliconFlow does not have this model, or cannot grant the request as it is: see the name of the model, and what the message says is wrong.'),
+	('siliconflow_failed', 190, '2xx', '{"code": "!20000"}', 'unknown', 'SiliconFlow says with status 200 that it failed: read in the message why, and send it again only if that can have changed.')) r (rule, priority, status, body, class, advice)
 CROSS JOIN LATERAL tokenbill.add_error_rule(r.rule, r.class, 'siliconflow', r.status, r.body::pg_catalog.jsonb, '{}', NULL, NULL, NULL, r.priority, r.advice);
 
 /*
@@ -150,9 +150,9 @@ SELECT FROM (VALUES
 	('aliyun_key', 110, NULL, '{"code,Code,error.code,error.type,output.code,$": ["*<Code>InvalidAccessKeyId*", "*<Code>MissingAccessKeyId<*", "*<Code>SignatureDoesNotMatch<*", "*<Code>IncompleteSignature<*", "*<Code>InvalidTimeStamp*", "*<Code>SignatureNonceUsed<*", "*<Code>InvalidSecurityToken*", "InvalidApiKey", "invalid_api_key", "InvalidAccessKeyId*", "MissingAccessKeyId", "SignatureDoesNotMatch", "IncompleteSignature", "InvalidTimeStamp*", "SignatureNonceUsed", "InvalidSecurityToken*"]}', 'auth', 'Alibaba Cloud does not accept the key or the signature: see whether the key is enabled, and whether our clock is right.'),
 	('aliyun_permission', 115, NULL, '{"code,Code,error.code,error.type,output.code,$": ["*<Code>AccessDenied*", "*<Code>Forbidden*", "*<Code>NoPermission<*", "*<Code>NotAuthorized<*", "AccessDenied", "AccessDenied.*", "access_denied", "Forbidden", "Forbidden.*", "NoPermission", "NotAuthorized", "*.AccessDenied"]}', 'permission', 'The Alibaba Cloud key may not do this: give its user the right, or the workspace the model.'),
 	('aliyun_transient', 110, NULL, '{"code,Code,error.code,error.type,output.code,$": ["*<Code>InternalError*", "*<Code>ServiceUnavailable*", "InternalError", "InternalError.*", "internal_error", "internal_server_error", "InternalServiceError", "SystemError", "ServiceUnavailable", "RequestTimeOut", "ModelServiceFailed", "ModelServingError", "ModelUnavailable", "model_unavailable"]}', 'transient', 'Something failed at Alibaba Cloud for a moment: repeat it.'),
-	('aliyun_invalid', 120, NULL, '{"code,Code,error.code,error.type,output.code": ["InvalidParameter*", "invalid_parameter_error", "MissingParameter*", "InvalidURL", "BadRequest*", "Unsupported*", "InvalidAction*", "DataInspectionFailed", "data_inspection_failed", "ModelNotFound", "model_not_found"]}', 'invalid', 'Alibaba Cloud cannot grant the request as it is; the message says what is wrong with it.'),
-	('aliyun_task_failed', 190, '2xx', '{"output.task_status": "FAILED"}', 'unknown', 'The task at Alibaba Cloud has failed, which it says with status 200; the message says why.'),
-	('aliyun_failed', 190, '2xx', '{"Success": "false"}', 'unknown', 'Alibaba Cloud says with status 200 that it failed; the message says why.')) r (rule, priority, status, body, class, advice)
+	('aliyun_invalid', 120, NULL, '{"code,Code,error.code,error.type,output.code": ["InvalidParameter*", "invalid_parameter_error", "MissingParameter*", "InvalidURL", "BadRequest*", "Unsupported*", "InvalidAction*", "DataInspectionFailed", "data_inspection_failed", "ModelNotFound", "model_not_found"]}', 'invalid', 'Alibaba Cloud cannot grant the request as it is: whoever sends it has to change what the message names.'),
+	('aliyun_task_failed', 190, '2xx', '{"output.task_status": "FAILED"}', 'unknown', 'The task at Alibaba Cloud has failed, which it says with status 200: read in the message why, and begin another only if that can have changed.'),
+	('aliyun_failed', 190, '2xx', '{"Success": "false"}', 'unknown', 'Alibaba Cloud says with status 200 that it failed: read in the message why, and send it again only if that can have changed.')) r (rule, priority, status, body, class, advice)
 CROSS JOIN LATERAL tokenbill.add_error_rule(r.rule, r.class, 'aliyun', r.status, r.body::pg_catalog.jsonb, '{}', NULL, NULL, NULL, r.priority, r.advice);
 
 /*
@@ -192,11 +192,11 @@ SELECT FROM (VALUES
 	('alipay_token', 130, '{"*_response.code": "20001"}', 'auth', false, NULL,
 		'Alipay does not accept the authorization token: it is over, or belongs to another app.'),
 	('alipay_arguments', 130, '{"*_response.code": ["40001", "40002", "40003"]}', 'invalid', false, NULL,
-		'An argument of the request to Alipay is missing, is wrong, or does not fit its conditions; the sub-code says which.'),
+		'An argument of the request to Alipay is missing, is wrong, or does not fit its conditions: correct the one that the sub-code names.'),
 	('alipay_pay_failed', 130, '{"alipay_trade_pay_response.code": "40004"}', 'declined', false, NULL,
 		'The payment failed at Alipay: the customer has to pay in another way.'),
 	('alipay_failed', 140, '{"*_response.code": "40004"}', 'invalid', false, NULL,
-		'Alipay has refused it; the sub-code says why.'),
+		'Alipay has refused it: read in the sub-code why, and correct that before it is sent again.'),
 	('alipay_limited', 130, '{"*_response.code": "40005"}', 'rate_limit', true, NULL,
 		'The app calls Alipay more often than it grants: repeat it after a while, and call less.'),
 	('alipay_permission', 130, '{"*_response.code": "40006"}', 'permission', false, NULL,
@@ -266,7 +266,7 @@ SELECT FROM (VALUES
 	('stripe_key_in_use', 100, NULL, '{"error.code": "idempotency_key_in_use"}', '{}', 'transient', NULL,
 		'The same request is under way at Stripe: repeat it with the same key, and its result comes.'),
 	('stripe_key_reused', 100, NULL, '{"error.type": "idempotency_error"}', '{}', 'invalid', NULL,
-		'This idempotency key was used for another request or address before: that is a fault of the caller.'),
+		'This idempotency key was used for another request or address before: correct the caller, and look what became of the first before a new key is used.'),
 	('stripe_lock_timeout', 100, NULL, '{"error.code": "lock_timeout"}', '{}', 'transient', NULL,
 		'Another request holds the same object at Stripe: repeat it, and send what is about one object one after the other.'),
 	('stripe_balance', 100, NULL, '{"error.code": ["balance_insufficient", "insufficient_funds"], "error.type": "!card_error"}', '{}', 'billing', NULL,
@@ -288,7 +288,7 @@ SELECT FROM (VALUES
 	('stripe_failed', 130, '402', '{}', '{}', 'declined', NULL,
 		'Stripe took the request, and it failed: the customer has to pay in another way.'),
 	('stripe_invalid', 140, '400,404', '{"error.type": "invalid_request_error"}', '{}', 'invalid', NULL,
-		'Stripe cannot grant the request as it is: the code and the parameter say what is wrong, or that the object is no longer in that state.')) r (rule, priority, status, body, headers, class, retryable, advice)
+		'Stripe cannot grant the request as it is: correct what the code and the parameter name, or fetch the object, which may no longer be in that state.')) r (rule, priority, status, body, headers, class, retryable, advice)
 CROSS JOIN LATERAL tokenbill.add_error_rule(r.rule, r.class, 'stripe', r.status, r.body::pg_catalog.jsonb, r.headers::pg_catalog.jsonb, r.retryable, NULL, NULL, r.priority, r.advice);
 
 /* Codes and words that several vendors use alike, resellers of theirs among them */
@@ -306,10 +306,10 @@ SELECT FROM (VALUES
 	('key_code', 315, '4xx', '{"error.code,error.type,error.status,code,error_code": ["invalid_api_key", "authentication_error", "invalid_authentication_error", "UNAUTHENTICATED", "InvalidApiKey", "API_KEY_INVALID"]}', 'auth', NULL,
 		'The key is not accepted: see whether it is the right one, and still valid.'),
 	('minimax_balance', 310, NULL, '{"base_resp.status_code": "1008"}', 'billing', NULL, 'The MiniMax account has no balance left: top it up.'),
-	('minimax_key', 310, NULL, '{"base_resp.status_code": ["1004", "2049"]}', 'auth', NULL, 'MiniMax does not accept the key; it says so with status 200.'),
+	('minimax_key', 310, NULL, '{"base_resp.status_code": ["1004", "2049"]}', 'auth', NULL, 'MiniMax does not accept the key, and says so with status 200: see whether it is the right one, and still valid.'),
 	('minimax_rate_limit', 310, NULL, '{"base_resp.status_code": ["1002", "1039"]}', 'rate_limit', NULL, 'More requests or tokens than MiniMax grants: repeat it after a while, and send fewer.'),
 	('minimax_transient', 310, NULL, '{"base_resp.status_code": ["1000", "1001", "1013", "1024", "1033"]}', 'transient', NULL, 'Something failed at MiniMax for a moment: repeat it.'),
-	('minimax_failed', 315, NULL, '{"base_resp.status_code": "!0"}', 'invalid', NULL, 'MiniMax cannot grant the request as it is; it says so with status 200.')) r (rule, priority, status, body, class, retryable, advice)
+	('minimax_failed', 315, NULL, '{"base_resp.status_code": "!0"}', 'invalid', NULL, 'MiniMax cannot grant the request as it is, and says so with status 200: whoever sends it has to change it.')) r (rule, priority, status, body, class, retryable, advice)
 CROSS JOIN LATERAL tokenbill.add_error_rule(r.rule, r.class, NULL, r.status, r.body::pg_catalog.jsonb, '{}', r.retryable, NULL, NULL, r.priority, r.advice);
 
 /*
@@ -343,7 +343,7 @@ SELECT FROM (VALUES
 	('problem_outstanding', 320, '409', '{"type,title": "*idempotency*"}', 'transient', NULL, NULL, NULL,
 		'The same request is under way there: repeat it with the same key, and its result comes.'),
 	('problem_key', 320, '400,422', '{"type,title": "*idempotency*"}', 'invalid', NULL, NULL, NULL,
-		'The idempotency key is missing, or was used for another request before: that is a fault of the caller.'),
+		'The idempotency key is missing, or was used for another request before: correct the caller, and look what became of the first before a new key is used.'),
 	('problem_quota', 320, NULL, '{"type": ["*#quota-exceeded", "*#abnormal-usage-detected"]}', 'rate_limit', NULL, NULL, NULL,
 		'More requests than are granted: repeat it after the wait, and send fewer.'),
 	('problem_capacity', 320, NULL, '{"type": "*#temporary-reduced-capacity"}', 'transient', NULL, NULL, NULL,
@@ -365,9 +365,9 @@ SELECT FROM (VALUES
 	('ok_upstream', 405, '{"error.type": ["upstream_error", "one_api_error", "new_api_error"]}', 'transient', false,
 		'A server of one-api or new-api could not do what it was asked, and says so with status 200: ask again later, not at once.'),
 	('ok_error', 430, '{"error.*,error,choices.*.error.*": ["*", "!", "!false"]}', 'unknown', NULL,
-		'The answer says that it failed, though its status is 200; its message says why.'),
+		'The answer says that it failed, though its status is 200: read in its message why, and add a rule with tokenbill.add_error_rule() if it comes again.'),
 	('ok_no_success', 430, '{"success,Success": "false"}', 'unknown', NULL,
-		'The answer says that it failed, though its status is 200; its message says why.')) r (rule, priority, body, class, retryable, advice)
+		'The answer says that it failed, though its status is 200: read in its message why, and add a rule with tokenbill.add_error_rule() if it comes again.')) r (rule, priority, body, class, retryable, advice)
 CROSS JOIN LATERAL tokenbill.add_error_rule(r.rule, r.class, NULL, '2xx', r.body::pg_catalog.jsonb, '{}', r.retryable, NULL, NULL, r.priority,
 	COALESCE(r.advice, tokenbill.class_advice(r.class)));
 
@@ -384,7 +384,7 @@ SELECT FROM (VALUES
 	('status_busy', '421,423,425', 'transient', NULL),
 	('status_too_many', '429', 'rate_limit', NULL),
 	('status_client', '4xx', 'invalid', NULL),
-	('status_not_supported', '501,505', 'invalid', 'The server there cannot do this at all.'),
+	('status_not_supported', '501,505', 'invalid', 'The server there cannot do this at all: see whether the address is right, and what the vendor has in its place.'),
 	('status_overloaded', '503,529', 'transient', 'The server there is overloaded, or down for a moment: repeat it after a while with the same idempotency key.'),
 	('status_server', '5xx', 'transient', NULL)) r (rule, status, class, advice)
 CROSS JOIN LATERAL tokenbill.add_error_rule(r.rule, r.class, NULL, r.status, priority => CASE r.rule WHEN 'status_client' THEN 901 WHEN 'status_server' THEN 901 ELSE 900 END,

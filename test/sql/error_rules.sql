@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(134);
+SELECT plan(136);
 SET LOCAL tokenbill.clock = '2026-03-05 12:00:00+00';
 CREATE FUNCTION pg_temp.say(provider text, status int, body text, headers jsonb DEFAULT NULL) RETURNS text LANGUAGE sql AS $$
 	SELECT concat_ws(' ', c.class, CASE WHEN c.retryable THEN 'again' END, c.retry_after, c.rule) FROM tokenbill.classify_error(say.provider, say.status, say.body, say.headers) c
@@ -58,6 +58,7 @@ SELECT pg_temp.refused(statement, sqlstate, detail::jsonb, statement) FROM (VALU
 	($$SELECT tokenbill.add_error_rule('acme_teapot', 'auth', status => '400')$$, 'PT409', '{"rule": "acme_teapot"}'),
 	($$SELECT tokenbill.add_error_rule('empty', 'auth', 'acme')$$, '22023', '{"argument": "body"}'),
 	($$SELECT tokenbill.add_error_rule('a', 'auth', status => '99')$$, '22023', '{"argument": "status"}'),
+	($$SELECT tokenbill.add_error_rule('a', 'auth', status => '429, 500-499')$$, '22023', '{"argument": "status"}'),
 	($$SELECT tokenbill.add_error_rule('a', 'auth', status => '400-')$$, '22023', '{"argument": "status"}'),
 	($$SELECT tokenbill.add_error_rule('a', 'auth', status => '4xx-5xx')$$, '22023', '{"argument": "status"}'),
 	($$SELECT tokenbill.add_error_rule('a', 'auth', status => '400;500')$$, '22023', '{"argument": "status"}'),
@@ -136,5 +137,7 @@ SELECT is(c.message, said, 'of: ' || left(body, 40)) FROM (VALUES
 SELECT is(c.code, '***', 'nor as a code') FROM tokenbill.classify_error('acme', 400, '{"code": "abcdefghij0123456789abcd"}') c;
 SELECT is(length(c.message), 250, 'and no more than a line') FROM tokenbill.classify_error('acme', 400, to_jsonb(repeat('words ', 1000))::text) c;
 
+-- A sentence says what is the matter, and behind a colon what to do
+SELECT is_empty($$SELECT rule, advice FROM tokenbill.error_rules WHERE builtin AND advice !~ '^[A-Z].*[^.:]: [a-z].*\.$'$$, 'each sentence says what to do');
 SELECT * FROM finish();
 ROLLBACK;
