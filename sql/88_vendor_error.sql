@@ -241,6 +241,8 @@ CROSS JOIN LATERAL tokenbill.add_error_rule(r.rule, r.class, 'paypal', NULL, r.b
 SELECT FROM (VALUES
 	('stripe_replayed', 90, '5xx', '{}', '{"idempotent-replayed": "true"}', 'transient', false,
 		'Stripe repeats the failure that it has kept under this idempotency key, and will go on to: look for the object that was to be made before a new key is used.'),
+	('stripe_succeeded', 90, '2xx', '{"object": ["payment_intent", "setup_intent"], "status": ["succeeded", "processing", "requires_capture"]}', '{}', 'unknown', NULL,
+		'This is no failure, whatever an attempt before it was: look at the status of the intent, and book what it says.'),
 	('stripe_never', 95, NULL, '{"error.advice_code,advice_code,last_payment_error.advice_code,last_setup_error.advice_code": "do_not_try_again"}', '{}', 'declined', NULL,
 		'The card was declined for good: it must not be tried again. Cancel the payment intent, and ask the customer for another card.'),
 	('stripe_card_data', 95, NULL, '{"error.advice_code,advice_code,last_payment_error.advice_code,last_setup_error.advice_code": "confirm_card_data"}', '{}', 'declined', NULL,
