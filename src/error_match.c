@@ -32,10 +32,10 @@ static const char message_paths[] =
 "last_payment_error.message,last_setup_error.message,failure_message,response.error.message,"
 "choices.*.error.message,output.message,error.msg,base_resp.status_msg,0.error.message,title,$";
 
-/* The last steps of places that hold sentences, or may; where else is a code */
+/* The last steps of places that hold sentences, or may, or a kind; where else is a code */
 static const char *const sentences[] = {
 	"message", "Message", "msg", "sub_msg", "status_msg", "detail", "title", "description",
-	"error_description", "*", "$"
+	"error_description", "object", "*", "$"
 };
 
 /* ---- values as text */
