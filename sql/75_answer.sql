@@ -80,6 +80,10 @@ COMMENT ON FUNCTION tokenbill.parse_answer(bytea) IS 'Internal: the answer as js
  * One number of an answer.  A JSON number, or a text that is written like one:
  * no blanks, no signs of currencies, no NaN, and between thousands nothing but
  * what the preset says there is, for a comma may be what others write as a point.
+ *
+ * OpenAI tells costs as BSON prints a Decimal128: 34 digits, and 0E-6176 for zero
+ * (openai-java and openai-kotlin, UsageCostsResponseTest).  A zero is one with any
+ * exponent; of other numbers one of four digits is beyond all bounds anyway.
  */
 CREATE FUNCTION tokenbill.read_number(item jsonb, path jsonpath, optional boolean, thousands text, OUT value numeric, OUT problem text)
 LANGUAGE plpgsql IMMUTABLE
@@ -106,11 +110,13 @@ BEGIN
 	ELSIF kind = 'null' THEN
 		problem := format('%s is null', place);
 	ELSIF NOT (kind = 'number' OR (kind = 'string' AND length(said) <= 100
-		AND said ~ '^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$')) THEN
+		AND (said ~ '^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$' OR said ~ '^-?0(\.0+)?[eE][+-]?[0-9]{4}$'))) THEN
 		problem := format('%s is not a number', place);
 	ELSE
 		value := said::numeric;
-		IF abs(value) >= 1e30 OR scale(value) > 100 THEN
+		IF value = 0 AND scale(value) > 100 THEN
+			value := 0;
+		ELSIF abs(value) >= 1e30 OR scale(value) > 100 THEN
 			value := NULL;
 			problem := format('%s is beyond all bounds', place);
 		END IF;
@@ -209,7 +215,7 @@ BEGIN
 			total := (amount * r.scale + addend * r.addend_scale - subtrahend * r.scale) * r.sign + r.plus;
 			IF amounts ? code AND r.contributes <> 'cost' THEN
 				problem := format('there are two amounts in %s', code);
-			ELSIF abs(total) >= 1e18 OR scale(trim_scale(total)) > 30 THEN
+			ELSIF abs(total) >= 1e18 OR scale(trim_scale(total)) > 60 THEN
 				problem := format('%s is beyond all bounds', replace(r.amount::text, '"', ''));
 			ELSE
 				amounts := amounts || jsonb_build_object(code, coalesce((amounts ->> code)::numeric, 0) + total);

@@ -183,7 +183,7 @@ BEGIN
 		END IF;
 		SELECT jsonb_object_agg(t.key, t.value::numeric - (used ->> t.key)::numeric) INTO amounts FROM jsonb_each_text(told) t;
 	END IF;
-	SELECT a.key INTO odd FROM jsonb_each_text(amounts) a WHERE abs(a.value::numeric) >= 1e18 OR scale(trim_scale(a.value::numeric)) > 30 LIMIT 1;
+	SELECT a.key INTO odd FROM jsonb_each_text(amounts) a WHERE abs(a.value::numeric) >= 1e18 OR scale(trim_scale(a.value::numeric)) > 60 LIMIT 1;
 	IF FOUND THEN
 		problem := format('the balance in %s is beyond all bounds', odd);
 	END IF;

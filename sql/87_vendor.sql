@@ -70,10 +70,10 @@ SELECT FROM tokenbill.add_preset('featherless', 'https://api.featherless.ai', 'U
 SELECT FROM tokenbill.add_preset_request('featherless', '/credits/balance', '$.available_nano_usd', scale => 0.000000001, currency => '$.currency',
 	failure => 'exists($.error)', failure_text => '$.error.message');
 
-/* two units, of which one is no money */
+/* two units, of which one is no money; null for one that the account does not have */
 SELECT FROM tokenbill.add_preset('venice', 'https://api.venice.ai/api', 'USD', description => 'Venice: dollars, and DIEM, which is no money',
 	docs => 'https://docs.venice.ai/api-reference/endpoint/billing/balance');
-SELECT FROM tokenbill.add_preset_request('venice', '/v1/billing/balance', '$.value', rows => '$.balances.keyvalue()', currency => '$.key',
+SELECT FROM tokenbill.add_preset_request('venice', '/v1/billing/balance', '$.value', rows => '$.balances.keyvalue() ? (@.value != null)', currency => '$.key',
 	failure => 'exists($.error)', failure_text => '$.error');
 
 /* negative is what is left, and what has not been invoiced is not taken off yet */

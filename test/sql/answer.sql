@@ -11,7 +11,7 @@ CREATE TEMP TABLE answer (place bigint, entry jsonb, body bytea, outcome text);
 INSERT INTO answer SELECT e.place, e.entry, decode(b.said, 'base64')
 FROM body i, jsonb_array_elements(convert_from(decode(i.said, 'base64'), 'UTF8')::jsonb) WITH ORDINALITY e(entry, place), body b
 WHERE i.file = 'index.json' AND b.file = e.entry ->> 'file';
-SELECT plan((SELECT count(*)::int FROM answer) + 56);
+SELECT plan((SELECT count(*)::int FROM answer) + 57);
 SELECT is((SELECT count(*) FROM answer), (SELECT count(*) - 1 FROM body), 'every file is in the index, and every entry has a file');
 
 INSERT INTO tokenbill.secret VALUES ('key', 1, 1, 'of no use', '', '', '', '', tokenbill.clock(), tokenbill.clock());
@@ -90,6 +90,8 @@ SELECT is(tokenbill.repeated_member(document), name, 'repeated_member: ' || docu
 	('{"": 1, "": 2}', ''), ('{"A": 1, "a": 2}', NULL), ('{"\u00e9": 1, "é": 2}', 'é'), ('1', NULL), ('no JSON', NULL), ('{"a": 1, "a":', NULL)) v(document, name);
 SELECT is(problem, '$.v is not a number', 'no number: ' || text) FROM unnest('{1., .5, 00, 01, +1, 1e, 1e1000, --1, 1_000, ١, "1 000", 1u}'::text[]) text, LATERAL tokenbill.read_number(jsonb_build_object('v', text), '$.v', false, NULL);
 SELECT is(array_agg(value), '{0,0,-5,1200,0.5,0.00000000}', 'numbers') FROM unnest('{0, -0, -5, 1.2E+3, 0.5, 0E-8}'::text[]) text, LATERAL tokenbill.read_number(jsonb_build_object('v', text), '$.v', false, NULL);
+SELECT is(array_agg(value), '{0,0,0,0,0,0}', 'a zero is one however it is written, as a number too') FROM unnest('{"0E-6176", "-0E-6176", "0E+6111", "0.0E-9999"}'::text[] || '{0E-6176, 0.0E-200}') WITH ORDINALITY t (text, place),
+	LATERAL tokenbill.read_number(CASE WHEN place <= 4 THEN jsonb_build_object('v', text) ELSE format('{"v": %s}', text)::jsonb END, '$.v', false, NULL);
 SELECT is(array_agg(value), '{1234.56,-1234567,12345678901.5,1234,0.5,-12}', 'with commas, where the preset says so, and without') FROM unnest('{"1,234.56", "-1,234,567", "12,345,678,901.5", 1234, 0.5, -12}'::text[]) text, LATERAL tokenbill.read_number(jsonb_build_object('v', text), '$.v', false, ',');
 SELECT is(value, 1234567.5, 'or with ' || separator) FROM unnest('{"''", " ", "_"}'::text[]) separator, LATERAL tokenbill.read_number(jsonb_build_object('v', concat_ws(separator, 1, 234, 567.5)), '$.v', false, separator);
 SELECT is(problem, '$.v is not a number', 'no commas like these: ' || text) FROM unnest('{"1,23", "1,2345", ",123", "0,123", "01,234", "1,234,56", "1234,567", "1,,234", "1,234.", "1.234,567", "1,234.5,6", "1 234", "1,234e2", "1,234,", "- 1,234"}'::text[]) text, LATERAL tokenbill.read_number(jsonb_build_object('v', text), '$.v', false, ',');
