@@ -322,15 +322,17 @@ chat_format(JsonbContainer *object)
 	if (member(object, "prompt_cache_hit_tokens") != NULL ||
 		member(object, "prompt_cache_miss_tokens") != NULL)
 		return "deepseek";
-	if (first_of(object, openrouter_members) != NULL)
-		return "openrouter";
 	if (member(object, "cached_tokens") != NULL)
-		return "anthropic_openai";
+		return first_of(object, openrouter_members) != NULL ?
+			"openrouter" : "anthropic_openai";
+	/* OpenRouter's have a cost, too */
 	if (member(object, "completion_tokens") == NULL &&
 		member(object, "completion_tokens_details") == NULL &&
 		member(object, "prompt_tokens") != NULL &&
 		member(object, "total_tokens") != NULL)
 		return "openai_embeddings";
+	if (first_of(object, openrouter_members) != NULL)
+		return "openrouter";
 	return "openai_chat";
 }
 
