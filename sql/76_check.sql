@@ -185,7 +185,7 @@ BEGIN
 				CONTINUE;
 			END IF;
 			/* what a lease that ran out had gathered may be half of something; what was put down long ago is too old */
-			IF state.lease IS NOT NULL OR (state.progress ->> 'since')::timestamptz < now - interval '10 minutes' THEN
+			IF state.lease IS NOT NULL OR (state.progress ->> 'told_at')::timestamptz < now - interval '10 minutes' THEN
 				state.step := NULL;
 				state.progress := '{}';
 			END IF;

@@ -298,26 +298,26 @@ BEGIN
 
 	/* what it told so far */
 	IF problem IS NULL THEN
-		IF NOT state.progress ? 'since' THEN
-			state.progress := jsonb_build_object('since', now, 'pages', 0);
-		END IF;
+		state.progress := '{"pages": 0}' || state.progress;
 		IF request.contributes = 'balance' THEN
 			SELECT a.key INTO clash FROM jsonb_each(amounts) a WHERE state.progress -> 'balance' ? a.key LIMIT 1;
 			IF FOUND THEN
 				problem := format('there are two amounts in %s', clash);
 			END IF;
 		END IF;
-		IF page = state.progress ->> 'page' OR (state.progress ->> 'pages')::integer >= 500 THEN
+		/* pages may lead back to an earlier one: the anchor moves on at each power of two, so that it is in the circle at last (Brent) */
+		IF page IN (state.progress ->> 'page', state.progress ->> 'anchor') OR (state.progress ->> 'pages')::integer >= 500 THEN
 			problem := 'its pages have no end';
 		END IF;
 	END IF;
 	IF problem IS NULL AND NOT unlimited THEN
-		state.progress := state.progress - 'page' || jsonb_build_object('pages', (state.progress ->> 'pages')::integer + 1,
+		state.progress := state.progress - CASE WHEN page IS NULL THEN '{page,anchor}'::text[] ELSE '{page}' END || jsonb_build_object('told_at', now, 'pages', (state.progress ->> 'pages')::integer + 1,
 			request.contributes, coalesce(state.progress -> request.contributes, '{}') || (
 				SELECT coalesce(jsonb_object_agg(a.key, a.value::numeric + coalesce((state.progress -> request.contributes ->> a.key)::numeric, 0)), '{}')
 				FROM jsonb_each_text(amounts) a));
 		IF page IS NOT NULL THEN
-			state.progress := state.progress || jsonb_build_object('page', page);
+			state.progress := state.progress || jsonb_build_object('page', page, 'anchor',
+				CASE WHEN (state.progress ->> 'pages')::integer & ((state.progress ->> 'pages')::integer - 1) = 0 THEN page ELSE state.progress ->> 'anchor' END);
 			following := request;
 		ELSE
 			SELECT r.* INTO following FROM tokenbill.preset_request r

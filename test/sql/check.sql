@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(185);
+SELECT plan(192);
 SET LOCAL tokenbill.clock = '2026-03-05 12:00:00+00';
 
 CREATE FUNCTION pg_temp.clock(at text) RETURNS void LANGUAGE sql AS $$ SELECT set_config('tokenbill.clock', (CASE WHEN at LIKE '%-%' THEN at ELSE '2026-03-05 ' || at END) || '+00', true) $$;
@@ -235,6 +235,26 @@ SELECT pg_temp.answer('cost', 200, '{"items": [{"cost": 0.5, "unit": "usd"}]}') 
 SELECT is(pg_temp.say('cost'), 'USD 39.5 low', 'once');
 SELECT pg_temp.clock('21:30:00'), tokenbill.check_provider_now('cost'), pg_temp.asked('cost', 200, '{"items": [], "next": "p2"}'), pg_temp.answer('cost', 200, '{"items": [], "next": "p2"}') \g /dev/null
 SELECT is(pg_temp.say('cost'), 'USD 39.5 low its pages have no end', 'the same page again and again');
+-- What is asked of pages that lead to these, and lead to the last again
+CREATE FUNCTION pg_temp.round_and_round(pages text[], max int) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+	n int := 1;
+	page text := pg_temp.asked('cost', 200, '{"items": [{"cost": 1, "unit": "usd"}], "next": "' || pages[1] || '"}');
+BEGIN
+	WHILE page <> '-' AND n < max LOOP
+		page := pg_temp.answer('cost', 200, format('{"items": [{"cost": 1, "unit": "usd"}], "next": "%s"}', pages[1 + n % cardinality(pages)]));
+		n := n + 1;
+	END LOOP;
+	RETURN n;
+END $$;
+SELECT tokenbill.set_provider('cost', calls_per_minute => 1000) \g /dev/null
+SELECT pg_temp.clock('21:32:00'), tokenbill.check_provider_now('cost') \g /dev/null
+SELECT cmp_ok(pg_temp.round_and_round('{a,b}', 600), '<=', 5, 'two pages that lead to each other');
+SELECT is(pg_temp.say('cost'), 'USD 39.5 low its pages have no end', 'are seen to have no end') FROM pg_temp.clock('21:33:00'), tokenbill.check_provider_now('cost');
+SELECT cmp_ok(pg_temp.round_and_round('{a,b,c,d,e,f,g}', 600), '<=', 24, 'so are seven');
+SELECT is(pg_temp.say('cost'), 'USD 39.5 low its pages have no end', 'and what was known stays') FROM pg_temp.clock('21:34:00'), tokenbill.check_provider_now('cost');
+SELECT is(pg_temp.round_and_round(ARRAY(SELECT 'p' || i FROM generate_series(1, 1000) i), 600), 501, 'after five hundred pages nobody asks for more');
+SELECT tokenbill.set_provider('cost', calls_per_minute => 60) \g /dev/null
 SELECT pg_temp.clock('21:40:00'), tokenbill.check_provider_now('cost'), pg_temp.asked('cost', 200, '{"items": [{"cost": 1, "unit": "usd"}], "next": "p2"}'), pg_temp.answer('cost', 200, '{"next": null}') \g /dev/null
 SELECT is(pg_temp.say('cost'), 'USD 39.5 low the answer is not what a good one is', 'a last page that is none');
 SELECT pg_temp.clock('21:50:00'), tokenbill.check_provider_now('cost'), pg_temp.asked('cost', 200, '{"items": [{"cost": 1, "unit": "usd"}, {"cost": 4, "unit": "eur"}]}') \g /dev/null
@@ -250,7 +270,7 @@ SELECT pg_temp.clock('22:00:00') \g /dev/null
 SELECT tokenbill.set_provider('cost', calls_per_minute => 2), tokenbill.check_provider_now('cost'), tokenbill.claim_checks(9) \g /dev/null
 SELECT matches(pg_temp.answer('cost', 200, '{"items": [{"cost": 1, "unit": "usd"}], "next": "p2"}'), 'page=p2', 'two calls in a minute');
 SELECT is(pg_temp.answer('cost', 200, '{"items": [{"cost": 2, "unit": "usd"}], "next": "p3"}'), '-', 'not three: it is put down');
-SELECT is(pg_temp.pick(c, 'next_at', 'lease', 'minute_calls') || (c.progress - 'since'), '{"next_at": "2026-03-05T22:01:00+00:00", "lease": null, "minute_calls": 2, "page": "p3", "pages": 2, "cost": {"USD": 3}}', 'with what it told') FROM pg_temp.check_of('cost') c;
+SELECT is(pg_temp.pick(c, 'next_at', 'lease', 'minute_calls') || (c.progress - 'told_at' - 'anchor'), '{"next_at": "2026-03-05T22:01:00+00:00", "lease": null, "minute_calls": 2, "page": "p3", "pages": 2, "cost": {"USD": 3}}', 'with what it told') FROM pg_temp.check_of('cost') c;
 SELECT is(tokenbill.check_provider_now('cost') IS NOT NULL AND pg_temp.claimed() = '-', true, 'whoever asks for it');
 SELECT pg_temp.clock('22:01:00') \g /dev/null
 SELECT matches(url, 'page=p3', 'it goes on in the next minute') FROM tokenbill.claim_checks(9) WHERE target = 'cost';
@@ -259,7 +279,20 @@ SELECT is(split_part(pg_temp.say('cost'), '; ', 2), 'USD 13 low', 'where it was'
 SELECT pg_temp.clock('22:10:00'), tokenbill.check_provider_now('cost'), pg_temp.asked('cost', 200, '{"items": [{"cost": 1, "unit": "usd"}], "next": "p2"}'), pg_temp.answer('cost', 200, '{"items": [{"cost": 1, "unit": "usd"}], "next": "p3"}') \g /dev/null
 SELECT pg_temp.clock('22:30:00') \g /dev/null
 SELECT doesnt_match(url, 'page=', 'put down for long it is too old: from the first page') FROM tokenbill.claim_checks(9) WHERE target = 'cost';
-SELECT tokenbill.drop_provider('cost') \g /dev/null
+SELECT pg_temp.answer('cost', 200, '{"items": [{"cost": 1, "unit": "usd"}]}'), tokenbill.set_provider('cost', calls_per_minute => 1), tokenbill.check_provider_now('cost') \g /dev/null
+CREATE FUNCTION pg_temp.page_by_page(pages int) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+	asked bigint := (pg_temp.check_of('cost')).calls;
+BEGIN
+	FOR n IN 1 .. pages LOOP
+		PERFORM set_config('tokenbill.clock', (tokenbill.clock() + interval '1 min')::text, true);
+		PERFORM pg_temp.asked('cost', 200, format('{"items": [{"cost": 0.1, "unit": "usd"}], "next": %s}', CASE WHEN n < pages THEN '"p' || n || '"' ELSE 'null' END));
+	END LOOP;
+	RETURN (pg_temp.check_of('cost')).calls - asked;
+END $$;
+SELECT is(pg_temp.page_by_page(30), 30::bigint, 'a page a minute: thirty in half an hour');
+SELECT is(split_part(pg_temp.say('cost'), '; ', 2), 'USD 17 low', 'and they are one report');
+SELECT tokenbill.drop_provider('cost'), pg_temp.clock('22:30:00') \g /dev/null
 
 -- Wallets that come and go
 SELECT tokenbill.add_preset('t_wallets', 'https://w.example.com', 'CNY'), tokenbill.add_preset_request('t_wallets', '/', '$.left', rows => '$.wallets[*]', currency => '$.unit', headers => '{}', unlimited => '$.limit == null && exists($.limit)') \g /dev/null
