@@ -61,6 +61,9 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $function$
 BEGIN
+	IF check_rate.unit_price < 0 THEN
+		PERFORM tokenbill.refuse('22023', 'unit_price must not be negative', '{"argument": "unit_price"}', 'Pass 0 for what costs nothing.');
+	END IF;
 	IF check_rate.unit_price IS NULL OR check_rate.unit_price <> 0 THEN
 		PERFORM tokenbill.check_amount('unit_price', check_rate.unit_price);
 	END IF;
@@ -110,6 +113,11 @@ BEGIN
 				'Each tier begins above a greater count than the one before, the first above 0, all below 10^15.');
 		END IF;
 		above := (tier ->> 'above')::numeric;
+		/* no count ends between two brackets: a cost would have decimals that no count has */
+		IF scale(trim_scale(above)) > 9 THEN
+			PERFORM tokenbill.refuse('22023', 'a tier begins above a count of at most 9 decimals', jsonb_build_object('argument', 'tiers', 'above', tier -> 'above'),
+				'Counts have at most 9 decimals.');
+		END IF;
 		PERFORM tokenbill.check_rate((tier ->> 'unit_price')::numeric, check_tiers.per);
 	END LOOP;
 END
@@ -129,7 +137,11 @@ BEGIN
 	IF asked.meter <> '*' OR asked.meter IS NULL OR asked.service <> '*' THEN
 		PERFORM tokenbill.check_meter('meter', asked.meter);
 	END IF;
-	PERFORM tokenbill.check_rate(asked.unit_price, asked.per);
+	/* packages are counted, so that nothing is divided: a cent for each minute that was begun is one */
+	PERFORM tokenbill.check_rate(asked.unit_price, CASE asked.mode WHEN 'package' THEN 1 ELSE asked.per END);
+	IF asked.mode = 'package' THEN
+		PERFORM tokenbill.check_amount('per', asked.per);
+	END IF;
 	PERFORM tokenbill.check_tiers(asked.mode, asked.tiers, asked.per);
 	PERFORM tokenbill.check_time('valid_from', asked.valid_from);
 	PERFORM tokenbill.check_text('service_tier', asked.service_tier, 64);

@@ -160,7 +160,8 @@ DECLARE
 	url text := check_base_url.base_url COLLATE "C";
 BEGIN
 	PERFORM tokenbill.check_text('base_url', url, 1000);
-	IF url !~ '^https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~%!$&''()*+,;=:/-]*)?$' THEN
+	IF url !~ '^https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~%!$&''()*+,;=:/-]*)?$'
+	   OR coalesce(substring(url FROM '^https?://[^/]*:([0-9]+)(?:/|$)')::integer NOT BETWEEN 1 AND 65535, false) THEN
 		PERFORM tokenbill.refuse('22023', 'base_url must be an https URL without user, query and fragment', '{"argument": "base_url"}',
 			'Pass one such as https://api.example.com/v1; a key goes into secret.');
 	END IF;

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(146);
+SELECT plan(151);
 SET LOCAL tokenbill.clock = '2026-03-05 12:00:00+00';
 
 -- Those that are built in
@@ -53,10 +53,10 @@ SELECT is(r.url, 'https://gw.example.com/v/v1/dashboard/billing/usage?end_date=2
 FROM call c, LATERAL tokenbill.record_check(c.target, c.lease, 200, '{}', '{"hard_limit_usd": 1}', NULL, NULL, 5) r WHERE c.target = 'newapi';
 
 -- Where it is
-SELECT is(base_url, wanted, 'base_url ' || given) FROM (VALUES ('https://h', 'https://h'), ('https://h.example.com/', 'https://h.example.com'), ('https://127.0.0.1:8080/a/b/', 'https://127.0.0.1:8080/a/b'), ('https://[::1]:1/x', 'https://[::1]:1/x'), ('https://h/%41~.-_', 'https://h/%41~.-_')) v(given, wanted),
+SELECT is(base_url, wanted, 'base_url ' || given) FROM (VALUES ('https://h', 'https://h'), ('https://h.example.com/', 'https://h.example.com'), ('https://127.0.0.1:8080/a/b/', 'https://127.0.0.1:8080/a/b'), ('https://[::1]:1/x', 'https://[::1]:1/x'), ('https://h/%41~.-_', 'https://h/%41~.-_'), ('https://h:65535', 'https://h:65535')) v(given, wanted),
 	LATERAL tokenbill.set_provider('newapi', base_url => given);
 SELECT pg_temp.refused(format('SELECT tokenbill.set_provider(''newapi'', base_url => %L)', url), '22023', '{"argument": "base_url"}', 'base_url ' || url) FROM unnest(ARRAY['http://h.example.com', 'ftp://h', 'h.example.com', '//h', 'https://', 'https:///x', 'https://user:pw@h', 'https://user@h', 'https://h/?a=1', 'https://h/#a', 'https://h/a b',
-	'https://h\@i', 'https://h:99999999', 'https://h/{secret}', 'https://h/ü', 'HTTPS://h', 'javascript:1', 'https://h..', 'https://-h', 'https://h:/', 'https://[h]/', 'https://h/"']) url;
+	'https://h\@i', 'https://h:99999999', 'https://h:99999', 'https://h:65536/x', 'https://h:0', 'https://[::1]:00000', 'https://h/{secret}', 'https://h/ü', 'HTTPS://h', 'javascript:1', 'https://h..', 'https://-h', 'https://h:/', 'https://[h]/', 'https://h/"']) url;
 SELECT pg_temp.refused(statement, '22023', detail, description) FROM (VALUES
 	($$SELECT tokenbill.add_provider('n', 'newapi', secret_name => 'shared')$$, '{"argument": "base_url"}'::jsonb, 'a reseller is somewhere'),
 	($$SELECT tokenbill.add_provider('n', 'deepseek')$$, '{"argument": "secret"}', 'no secret'),

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(94);
+SELECT plan(106);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account('a'), tokenbill.create_account('b'), tokenbill.create_account('c'), tokenbill.recharge('a', 1000, 'P-1') \g /dev/null
 
@@ -22,6 +22,7 @@ SELECT tokenbill.set_price('flat', 'units', 5), tokenbill.set_price('flat', 'tok
 	tokenbill.set_price('volume', 'units', 5, mode => 'volume', tiers => '[{"above": 1000, "unit_price": 3}, {"above": 2000, "unit_price": 1}]'),
 	tokenbill.set_price('package', 'units', 5, 500, mode => 'package'),
 	tokenbill.set_price('part', 'units', 5, 0.5, mode => 'package'),
+	tokenbill.set_price('minute', 'units', 0.01, 60, mode => 'package'),
 	tokenbill.set_price('thousand', 'units', 5, 1000, mode => 'graduated', tiers => '[{"above": 1000, "unit_price": 3}]') \g /dev/null
 SELECT is(pg_temp.items('a', service, jsonb_build_object('units', quantity)), expected, service || ' ' || quantity) FROM (VALUES
 	('flat', 1200, 'units 1200 x 5/1 = 6000'),
@@ -41,6 +42,10 @@ SELECT is(pg_temp.items('a', service, jsonb_build_object('units', quantity)), ex
 	('package', 501, 'units 501 x 5/500 (package: 2) = 10'),
 	('package', 1200, 'units 1200 x 5/500 (package: 3) = 15'),
 	('part', 1.2, 'units 1.2 x 5/0.5 (package: 3) = 15'),
+	('minute', 0.1, 'units 0.1 x 0.01/60 (package: 1) = 0.01'),
+	('minute', 60, 'units 60 x 0.01/60 (package: 1) = 0.01'),
+	('minute', 60.000000001, 'units 60.000000001 x 0.01/60 (package: 2) = 0.02'),
+	('minute', 999999999999960, 'units 999999999999960 x 0.01/60 (package: 16666666666666) = 166666666666.66'),
 	('thousand', 1500, 'units 1500 x 3/1000 (graduated: 1000 at 5/1000 + 500 at 3/1000) = 6.5')) v(service, quantity, expected);
 
 -- Cliffs: Claude Sonnet 4.5 as published, dollars a million; the context is all that went in
@@ -130,11 +135,15 @@ SELECT pg_temp.refused(format('SELECT tokenbill.set_price(''x'', ''m'', 1, %s)',
 	('mode => ''volume'', tiers => ''[{"above": 2, "unit_price": 1}, {"above": 2, "unit_price": 2}]''', '22023', 'tiers'), ('mode => ''volume'', tiers => ''[{"above": 1e15, "unit_price": 1}]''', '22023', 'tiers'),
 	('mode => ''volume'', tiers => ''[{"above": 2, "unit_price": -1}]''', '22023', 'unit_price'), ('3, mode => ''volume'', tiers => ''[{"above": 2, "unit_price": 1}]''', '22023', 'per'),
 	('tiers => ''[{"above": 2, "unit_price": 1}]''', '22023', 'tiers'), ('mode => ''package'', tiers => ''[{"above": 2, "unit_price": 1}]''', '22023', 'tiers'),
+	('mode => ''graduated'', tiers => ''[{"above": 1e-10, "unit_price": 1}]''', '22023', 'tiers'), ('mode => ''volume'', tiers => ''[{"above": 5.0000000001, "unit_price": 1}]''', '22023', 'tiers'),
+	('0, mode => ''package''', '22023', 'per'), ('NULL, mode => ''package''', '22004', 'per'), ('1e-31, mode => ''package''', '22003', 'per'),
 	('hours => ''24:00-01:00''', '22023', 'hours'), ('hours => ''8:00-09:00''', '22023', 'hours'), ('hours => ''08:00-08:00''', '22023', 'hours'), ('hours => ''08:60-09:00''', '22023', 'hours'), ('hours => ''08:00''', '22023', 'hours'),
 	('service_tier => ''Batch''', '22023', 'service_tier'), ('account => ''a'', price_group => ''g''', '22023', 'price_group')) v(args, sqlstate, argument);
 SELECT pg_temp.refused($$SELECT tokenbill.set_price('volume', 'units', 5, mode => 'volume', tiers => '[{"above": 1000, "unit_price": 4}]')$$, 'PT409',
 	'{"was": "5/1 volume [{\"above\": 1000, \"unit_price\": 3}, {\"above\": 2000, \"unit_price\": 1}]", "now": "5/1 volume [{\"above\": 1000, \"unit_price\": 4}]"}', 'other tiers are another price');
 SELECT lives_ok($$SELECT tokenbill.set_price('volume', 'units', 5.0, mode => 'volume', tiers => '[{"above": 1000.0, "unit_price": 3}, {"above": 2000, "unit_price": 1}]')$$, 'the same are not');
+SELECT is(e.message, 'unit_price must not be negative', 'a price may be zero: ' || args) FROM unnest(ARRAY['-1', '-0.1, 3', '1, mode => ''volume'', tiers => ''[{"above": 2, "unit_price": -1}]''']) args,
+	LATERAL pg_temp.error_of(format('SELECT tokenbill.set_price(''x'', ''m'', %s)', args)) e;
 SELECT is_empty('SELECT * FROM tokenbill.verify_ledger()', 'all of it is sound');
 
 SELECT * FROM finish();
