@@ -12,6 +12,11 @@
  * iterations are the samplings of a call.  Those of messages are in the totals;
  * a compaction's is not, but is billed at the same prices.  An iteration of
  * another kind may be another model's, so its counts become meters of their own.
+ *
+ * After a fallback (platform.claude.com, "Refusals and fallback") the totals are
+ * those of the model that answered, whose last sampling is a fallback_message.  A
+ * message of another model is then one that declined: billed, beside the totals,
+ * if it had said something, and otherwise not.
  */
 #include "usage_read.h"
 
@@ -113,18 +118,55 @@ take_tokens(Reading *reading, bool input_includes_cache, int64 *context)
 	return NULL;
 }
 
-/* The type of an iteration; null if it does not say. */
+/* A member of an iteration that is a string; null if it is none. */
 static const char *
-iteration_type(JsonbContainer *object)
+string_of(JsonbValue *iteration, const char *name)
 {
 	JsonbValue	buffer;
-	JsonbValue *type = getKeyJsonValueFromContainer(object, "type",
-													strlen("type"), &buffer);
+	JsonbValue *value;
 
-	if (type == NULL || type->type != jbvString ||
-		!tb_is_meter_name(type->val.string.val, type->val.string.len))
+	if (iteration->type != jbvBinary ||
+		!JsonContainerIsObject(iteration->val.binary.data))
 		return NULL;
-	return pnstrdup(type->val.string.val, type->val.string.len);
+	value = getKeyJsonValueFromContainer(iteration->val.binary.data, name,
+										 strlen(name), &buffer);
+	return value != NULL && value->type == jbvString ?
+		pnstrdup(value->val.string.val, value->val.string.len) : NULL;
+}
+
+/* The type of an iteration; null if it does not say. */
+static const char *
+iteration_type(JsonbValue *iteration)
+{
+	const char *type = string_of(iteration, "type");
+
+	return type != NULL && tb_is_meter_name(type, strlen(type)) ? type : NULL;
+}
+
+/* The model that answered after a fallback; null if there was none, or no name. */
+static const char *
+fallback_model(JsonbContainer *iterations)
+{
+	const char *model = NULL;
+
+	for (uint32 i = 0; i < JsonContainerSize(iterations); i++)
+	{
+		JsonbValue *iteration = getIthJsonbValueFromContainer(iterations, i);
+		const char *type = iteration_type(iteration);
+
+		if (type != NULL && strcmp(type, "fallback_message") == 0)
+			model = string_of(iteration, "model");
+	}
+	return model;
+}
+
+/* Whether an iteration of type message is of a model that declined. */
+static bool
+has_declined(JsonbValue *iteration, const char *answered)
+{
+	const char *model = answered ? string_of(iteration, "model") : NULL;
+
+	return model != NULL && strcmp(model, answered) != 0;
 }
 
 /*
@@ -159,19 +201,17 @@ static Refusal *
 take_iterations(Reading *reading, const UsageFormat *format, int64 *context)
 {
 	int64		messages = 0;
+	const char *answered = fallback_model(reading->iterations);
 
 	for (uint32 i = 0; i < JsonContainerSize(reading->iterations); i++)
 	{
 		JsonbValue *element = getIthJsonbValueFromContainer(reading->iterations, i);
 		char	   *within = psprintf("iterations[%u]", i);
-		const char *type = NULL;
+		const char *type = iteration_type(element);
 		int64		size;
 		Reading		iteration;
 		Refusal    *refusal;
 
-		if (element->type == jbvBinary &&
-			JsonContainerIsObject(element->val.binary.data))
-			type = iteration_type(element->val.binary.data);
 		if (type == NULL)
 			return tb_bad_field(reading, ERRCODE_INVALID_PARAMETER_VALUE,
 								within,
@@ -185,8 +225,22 @@ take_iterations(Reading *reading, const UsageFormat *format, int64 *context)
 			return refusal;
 		reading->strangers = iteration.strangers;
 
-		if (strcmp(type, "message") == 0)
+		if (strcmp(type, "message") == 0 && has_declined(element, answered))
+		{
+			if (slot_given(&iteration, SLOT_OUTPUT_TOTAL) &&
+				slot_count(&iteration, SLOT_OUTPUT_TOTAL) == 0)
+				continue;
+			refusal = take_foreign_iteration(reading, &iteration, "declined");
+			if (refusal != NULL)
+				return refusal;
+		}
+		else if (strcmp(type, "message") == 0)
 			messages += slot_count(&iteration, SLOT_OUTPUT_TOTAL);
+		else if (strcmp(type, "fallback_message") == 0)
+		{
+			messages += slot_count(&iteration, SLOT_OUTPUT_TOTAL);
+			tb_note(reading, "another model answered, after a fallback: these are its counts");
+		}
 		else if (strcmp(type, "compaction") == 0)
 		{
 			if ((refusal = take_tokens(&iteration, false, &size)) != NULL)

@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(85);
+SELECT plan(97);
 \i :srcdir/sql/usage.psql
 
 -- input_tokens has nothing of the cache
@@ -59,12 +59,30 @@ SELECT pg_temp.means('a compaction', 'anthropic', '{"input_tokens": 23000, "outp
 SELECT is(row(meters, unpriced)::text, row('{"input_tokens": 10, "output_tokens": 5, "advisor_message_input_tokens": 70, "advisor_message_output_tokens": 8, "advisor_message_cache_read_tokens": 6}'::jsonb,
 	'{"iterations[1].input_tokens": 70, "iterations[1].output_tokens": 8, "iterations[1].cache_read_tokens": 6}'::jsonb)::text, 'an iteration of another kind')
 FROM tokenbill.describe_usage('{"input_tokens": 10, "output_tokens": 5, "cache_read_input_tokens": 0, "iterations": [{"type": "message", "input_tokens": 10, "output_tokens": 5}, {"type": "advisor_message", "model": "x", "input_tokens": 70, "output_tokens": 8, "cache_read_input_tokens": 6}]}');
+-- A fallback: the totals are those of the model that answered; what a model had said before it declined is billed beside them, and if it had said nothing, not at all
+SELECT pg_temp.means('a fallback', 'anthropic', '{"type": "message", "model": "b", "content": [{"type": "fallback", "from": {"model": "a"}, "to": {"model": "b"}}], "stop_reason": "end_turn", "usage": {"input_tokens": 412, "output_tokens": 264, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0, "iterations": [
+	{"type": "message", "model": "a", "input_tokens": 535, "output_tokens": 0, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}, {"type": "fallback_message", "model": "b", "input_tokens": 412, "output_tokens": 264, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}]}}',
+	'{"input_tokens": 412, "output_tokens": 264}', '412 * 2 + 264 * 8', 412);
+SELECT is(row(d.meters, d.unpriced)::text, row(v.expected::jsonb, v.unpriced::jsonb)::text, 'a fallback, ' || what) FROM (VALUES
+	('[{"type": "message", "model": "a", "input_tokens": 26, "output_tokens": 300, "cache_read_input_tokens": 15, "cache_creation_input_tokens": 98}, {"type": "fallback_message", "model": "b", "input_tokens": 26, "output_tokens": 214, "cache_read_input_tokens": 113}]',
+		'{"input_tokens": 26, "output_tokens": 214, "cache_read_tokens": 113, "declined_input_tokens": 26, "declined_output_tokens": 300, "declined_cache_read_tokens": 15, "declined_cache_write_5m_tokens": 98}',
+		'{"iterations[0].input_tokens": 26, "iterations[0].output_tokens": 300, "iterations[0].cache_read_tokens": 15, "iterations[0].cache_write_5m_tokens": 98}', 'declined in the middle'),
+	('[{"type": "message", "model": "a", "input_tokens": 26, "output_tokens": 0}, {"type": "message", "model": "b", "input_tokens": 26, "output_tokens": 100}, {"type": "fallback_message", "model": "b", "input_tokens": 0, "output_tokens": 114}]',
+		'{"input_tokens": 26, "output_tokens": 214, "cache_read_tokens": 113}', NULL, 'tools of the model that answered'),
+	('[{"type": "message", "model": "a", "input_tokens": 26, "output_tokens": 0}, {"type": "message", "model": "c", "input_tokens": 26, "output_tokens": 7}, {"type": "fallback_message", "model": "b", "input_tokens": 26, "output_tokens": 214}]',
+		'{"input_tokens": 26, "output_tokens": 214, "cache_read_tokens": 113, "declined_input_tokens": 26, "declined_output_tokens": 7}', '{"iterations[1].input_tokens": 26, "iterations[1].output_tokens": 7}', 'the second one'),
+	('[{"type": "fallback_message", "model": "b", "input_tokens": 26, "output_tokens": 214}]', '{"input_tokens": 26, "output_tokens": 214, "cache_read_tokens": 113}', NULL, 'at once'),
+	('[{"type": "message", "input_tokens": 26, "output_tokens": 0}, {"type": "fallback_message", "input_tokens": 26, "output_tokens": 214}]', '{"input_tokens": 26, "output_tokens": 214, "cache_read_tokens": 113}', NULL, 'without names')) v(i, expected, unpriced, what),
+	LATERAL (SELECT d.meters, d.unpriced FROM tokenbill.describe_usage(('{"input_tokens": 26, "output_tokens": 214, "cache_read_input_tokens": 113, "iterations": ' || i || '}')::jsonb) d) d(meters, unpriced);
+SELECT is(notes, ARRAY['another model answered, after a fallback: these are its counts'], 'a fallback is noted') FROM tokenbill.describe_usage('{"input_tokens": 1, "output_tokens": 2, "cache_read_input_tokens": 0, "iterations": [{"type": "message", "model": "a", "input_tokens": 1, "output_tokens": 0}, {"type": "fallback_message", "model": "b", "input_tokens": 1, "output_tokens": 2}]}');
 SELECT is(tokenbill.normalize_usage('{"input_tokens": 10, "output_tokens": 5, "cache_read_input_tokens": 0, "iterations": []}'), '{"input_tokens": 10, "output_tokens": 5}', 'no iterations');
 SELECT is(tokenbill.normalize_usage('{"input_tokens": 10, "output_tokens": 5, "cache_read_input_tokens": 0, "iterations": null}'), '{"input_tokens": 10, "output_tokens": 5}', 'null for iterations');
 SELECT pg_temp.refused(format('SELECT tokenbill.normalize_usage(%L)', '{"input_tokens": 10, "output_tokens": 5, "cache_read_input_tokens": 0, "iterations": ' || i || '}'), '22023', jsonb_build_object('argument', 'usage', 'field', field), 'iterations: ' || what)
 FROM (VALUES ('5', 'iterations', 'a number'), ('{}', 'iterations', 'an object'), ('[5]', 'iterations[0]', 'of numbers'), ('[{"input_tokens": 1, "output_tokens": 1}]', 'iterations[0]', 'of no type'),
 	('[{"type": "a b", "input_tokens": 1, "output_tokens": 1}]', 'iterations[0]', 'of a type that is no word'), ('[{"type": "message", "input_tokens": 1, "output_tokens": 6}]', 'iterations', 'of more than the total'),
-	('[{"type": "compaction", "input_tokens": -1, "output_tokens": 6}]', 'iterations[0].input_tokens', 'of less than nothing'), ('[{"type": "compaction", "input_tokens": 1}]', 'iterations[0].output_tokens', 'without output')) v(i, field, what);
+	('[{"type": "compaction", "input_tokens": -1, "output_tokens": 6}]', 'iterations[0].input_tokens', 'of less than nothing'), ('[{"type": "compaction", "input_tokens": 1}]', 'iterations[0].output_tokens', 'without output'),
+	('[{"type": "fallback_message", "model": "b", "input_tokens": 10, "output_tokens": 6}]', 'iterations', 'of a fallback that is more than the total'),
+	('[{"type": "message", "model": "a", "input_tokens": 10}, {"type": "fallback_message", "model": "b", "input_tokens": 10, "output_tokens": 5}]', 'iterations[0].output_tokens', 'of a declined one without output')) v(i, field, what);
 
 -- OpenRouter's endpoint of this shape counts the cache in input_tokens too: recognized by members that Anthropic does not have
 \set openrouter 'pg_temp.n(u, ''input_tokens'') * 2 + pg_temp.n(u, ''cache_read_input_tokens'') * (0.2 - 2) + pg_temp.n(u, ''cache_creation_input_tokens'') * (2.5 - 2) + pg_temp.n(u, ''cache_creation'', ''ephemeral_1h_input_tokens'') * (4 - 2.5) + pg_temp.n(u, ''output_tokens'') * 8'
