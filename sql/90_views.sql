@@ -226,12 +226,16 @@ COMMENT ON COLUMN tokenbill.trial_balance.amount IS 'Credits positive, debits ne
 /*
  * The rate of burning is that of the last day before the newest balance, or of
  * the last three checks, whichever is longer; too short a stretch tells none.
+ *
+ * A vendor may tell of wallets that nobody uses.  One that is at zero and never held
+ * anything is not low as long as another of the provider's is in use: otherwise it
+ * would be an alarm for ever.
  */
 CREATE VIEW tokenbill.provider_balances WITH (security_barrier) AS
-SELECT p.provider, COALESCE(b.currency, p.currency) AS currency, b.balance, p.low_balance,
+SELECT p.provider, COALESCE(b.currency, p.currency) AS currency, b.balance, u.low_balance,
 	CASE WHEN NOT p.enabled THEN 'disabled'
 		WHEN b.checked_at IS NULL THEN 'unknown'
-		WHEN b.balance OPERATOR(pg_catalog.<=) p.low_balance THEN 'low'
+		WHEN b.balance OPERATOR(pg_catalog.<=) u.low_balance THEN 'low'
 		WHEN s.stale THEN 'stale'
 		WHEN b.balance IS NULL THEN 'unlimited'
 		ELSE 'ok' END AS status,
@@ -253,7 +257,8 @@ CROSS JOIN LATERAL (
 		OR a.age OPERATOR(pg_catalog.>) (p.check_every OPERATOR(pg_catalog.*) 3::pg_catalog.float8)) AS stale
 ) s
 LEFT JOIN LATERAL (
-	SELECT l.burned OPERATOR(pg_catalog.-) f.burned AS burned, l.burn_seconds OPERATOR(pg_catalog.-) f.burn_seconds AS seconds
+	SELECT l.burned OPERATOR(pg_catalog.-) f.burned AS burned, l.burn_seconds OPERATOR(pg_catalog.-) f.burn_seconds AS seconds,
+		l.burned AS ever
 	FROM tokenbill.provider_balance_history l
 	CROSS JOIN LATERAL (
 		SELECT h.burned, h.burn_seconds
@@ -271,7 +276,16 @@ CROSS JOIN LATERAL (
 		THEN pg_catalog.trim_scale(pg_catalog.round((w.burned OPERATOR(pg_catalog.*) 3600) OPERATOR(pg_catalog./) w.seconds, 12)) END AS burn_per_hour
 ) r
 CROSS JOIN LATERAL (
-	SELECT CASE WHEN b.balance OPERATOR(pg_catalog.<=) 0 THEN b.checked_at
+	SELECT n.unused, CASE WHEN NOT n.unused THEN p.low_balance END AS low_balance
+	FROM (SELECT COALESCE(b.balance OPERATOR(pg_catalog.=) 0 AND w.ever OPERATOR(pg_catalog.=) 0, false) AND EXISTS (
+			SELECT FROM tokenbill.provider_balance o
+			JOIN tokenbill.provider_balance_history h ON h.provider OPERATOR(pg_catalog.=) o.provider AND h.currency OPERATOR(pg_catalog.=) o.currency
+				AND h.checked_at OPERATOR(pg_catalog.=) o.checked_at
+			WHERE o.provider OPERATOR(pg_catalog.=) b.provider AND (o.balance OPERATOR(pg_catalog.<>) 0 OR h.burned OPERATOR(pg_catalog.<>) 0)
+		) AS unused) n
+) u
+CROSS JOIN LATERAL (
+	SELECT CASE WHEN u.unused THEN NULL WHEN b.balance OPERATOR(pg_catalog.<=) 0 THEN b.checked_at
 		WHEN b.balance OPERATOR(pg_catalog.<) (r.burn_per_hour OPERATOR(pg_catalog.*) 100000)
 		THEN b.checked_at OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs =>
 			pg_catalog.round((b.balance OPERATOR(pg_catalog.*) 3600) OPERATOR(pg_catalog./) r.burn_per_hour)::pg_catalog.float8)
@@ -282,7 +296,7 @@ COMMENT ON VIEW tokenbill.provider_balances IS 'What every provider still holds,
 COMMENT ON COLUMN tokenbill.provider_balances.provider IS 'Name of the provider';
 COMMENT ON COLUMN tokenbill.provider_balances.currency IS 'Currency of the balance';
 COMMENT ON COLUMN tokenbill.provider_balances.balance IS 'The newest good balance; null: there was none, or there is no limit';
-COMMENT ON COLUMN tokenbill.provider_balances.low_balance IS 'A balance at or below it is low';
+COMMENT ON COLUMN tokenbill.provider_balances.low_balance IS 'A balance at or below it is low; null: none is, or it is that of a wallet that never held anything, beside one that does';
 COMMENT ON COLUMN tokenbill.provider_balances.status IS 'disabled, unknown (no balance yet), low, stale, unlimited or ok: the first that is true';
 COMMENT ON COLUMN tokenbill.provider_balances.stale IS 'The newest report failed, or there was none for three times check_every';
 COMMENT ON COLUMN tokenbill.provider_balances.error IS 'Why the newest report failed; null: it did not';

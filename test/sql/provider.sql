@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(121);
+SELECT plan(132);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 
 -- What the view says of one, in a line
@@ -127,6 +127,22 @@ SELECT is(pg_temp.at('2026-03-01 12:46+00', 'post', 3, 'USD'), 'CNY -5 ok; USD 3
 SELECT is(pg_temp.at('2026-03-01 12:47+00', 'post', NULL, 'USD', 'no such wallet'), 'CNY -5 ok; USD 3 stale stale no such wallet', 'a failure of one');
 SELECT is(pg_temp.at('2026-03-01 12:48+00', 'post', NULL, error => 'down'), 'CNY -5 stale stale down; USD 3 stale stale down', 'a failure that names none is of both');
 SELECT is(pg_temp.at('2026-03-01 12:49+00', 'post', -5.5), 'CNY -5.5 low; USD 3 stale stale down', 'a good one of its own only');
+
+-- DeepSeek tells of a wallet in dollars also where all is paid in yuan: what has never held anything cannot run low beside one that is used
+SELECT tokenbill.add_provider('two', 'manual', low_balance => 20) \g /dev/null
+SELECT is(pg_temp.at('2026-03-01 12:45+00', 'two', 0, 'USD'), 'USD 0 low', 'the only wallet is empty');
+SELECT is(pg_temp.at('2026-03-01 12:45+00', 'two', 0, 'CNY'), 'CNY 0 low; USD 0 low', 'both are');
+SELECT is(pg_temp.at('2026-03-01 12:46+00', 'two', 100, 'CNY'), 'CNY 100 ok; USD 0 ok', 'one of them is used: the other is none that could be low');
+SELECT is(pg_temp.gauges('two') - '{age_seconds,age_seconds.CNY}'::text[], '{"balance": 0, "stale": 0, "failures": 0, "balance.CNY": 100, "low_balance.CNY": 20, "stale.CNY": 0, "failures.CNY": 0}', 'its gauges say so: there is a balance, and nothing that would be low');
+SELECT is(pg_temp.at('2026-03-01 12:47+00', 'two', 0, 'CNY'), 'CNY 0 low; USD 0 ok', 'nothing is left in the one that was used');
+SELECT is(string_agg(currency, ' '), 'CNY', 'it is empty, the other is not known to be') FROM tokenbill.provider_balances WHERE provider = 'two' AND empty_at IS NOT NULL;
+SELECT is(pg_temp.at('2026-03-01 12:48+00', 'two', 30, 'USD'), 'CNY 0 low; USD 30 ok', 'the other gets something');
+SELECT is(pg_temp.at('2026-03-01 12:49+00', 'two', 0, 'USD'), 'CNY 0 low; USD 0 low', 'and when that is used up it is low');
+SELECT is(pg_temp.at('2026-03-01 12:50+00', 'two', 50, 'CNY'), 'CNY 50 ok; USD 0 low', 'though there is something in the first again');
+SELECT is(pg_temp.at('2026-03-01 12:51+00', 'two', -1, 'EUR'), 'CNY 50 ok; EUR -1 low; USD 0 low', 'a debt is low');
+SELECT tokenbill.record_provider_balance('two', NULL, 'GBP', error => 'down') \g /dev/null
+SELECT is(low_balance, 20.0, 'of what is not known it is said what would be low') FROM tokenbill.provider_balances WHERE provider = 'two' AND currency = 'GBP';
+SELECT tokenbill.drop_provider('two'), set_config('tokenbill.clock', '2026-03-01 12:49:00+00', true) \g /dev/null
 
 -- Late and out of order
 SELECT tokenbill.add_provider('late', 'manual') \g /dev/null
