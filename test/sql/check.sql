@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(192);
+SELECT plan(194);
 SET LOCAL tokenbill.clock = '2026-03-05 12:00:00+00';
 
 CREATE FUNCTION pg_temp.clock(at text) RETURNS void LANGUAGE sql AS $$ SELECT set_config('tokenbill.clock', (CASE WHEN at LIKE '%-%' THEN at ELSE '2026-03-05 ' || at END) || '+00', true) $$;
@@ -264,6 +264,15 @@ SELECT pg_temp.clock('21:51:00') \g /dev/null
 SELECT matches(url, 'day=2026-03-05', 'recharged: from then on') FROM tokenbill.claim_checks(9) WHERE target = 'cost';
 SELECT pg_temp.answer('cost', 200, '{"items": [{"cost": 0.000000000000000000000000000001, "unit": "usd"}]}') \g /dev/null
 SELECT is(balance, 19.999999999999999999999999999999, 'to the last digit') FROM tokenbill.provider_balances WHERE provider = 'cost' AND currency = 'USD';
+
+-- Two requests whose pages have the same numbers
+SELECT tokenbill.add_preset('t_costs', 'https://costs.example.com', source => 'derived'), tokenbill.add_preset_request('t_costs', '/in', '$.cost', query => '{"page": "{page}"}', contributes => 'cost', headers => '{}', next => '$.next'),
+	tokenbill.add_preset_request('t_costs', '/out', '$.cost', query => '{"page": "{page}"}', contributes => 'cost', headers => '{}', next => '$.next'),
+	tokenbill.add_provider('costs', 't_costs', opening_balance => 100, opening_at => '2026-03-01 00:00+00', check_every => '1 hour'), pg_temp.clock('21:52:00') \g /dev/null
+SELECT is(concat_ws(' ', pg_temp.asked('costs', 200, '{"cost": 1, "next": "2"}'), pg_temp.answer('costs', 200, '{"cost": 2, "next": "3"}'), pg_temp.answer('costs', 200, '{"cost": 4}'), pg_temp.answer('costs', 200, '{"cost": 8, "next": "3"}'), pg_temp.answer('costs', 200, '{"cost": 16}')),
+	'https://costs.example.com/in?page=2 https://costs.example.com/in?page=3 https://costs.example.com/out https://costs.example.com/out?page=3 -', 'lead in no circle');
+SELECT is(pg_temp.say('costs'), 'USD 69 ok', 'and add up');
+SELECT tokenbill.drop_provider('costs') \g /dev/null
 
 -- The budget of a minute, which retries and pages share
 SELECT pg_temp.clock('22:00:00') \g /dev/null
