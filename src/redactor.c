@@ -4,7 +4,7 @@
  *
  * What is looked for at a word: a card number (card_number.c), a key that tells
  * by its shape what it is (shape.c), and a value that tells by what stands before
- * it (credential.c).  What each of them looks at, beyond what it then masks, has a
+ * it (credential.c, named_value.c).  What each of them looks at, beyond what it then masks, has a
  * bound or ends where the next begins, so the time is linear in the length,
  * whatever the text.
  *
@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "card_number.h"
+#include "word.h"
 
 #define MASK '*'
 #define MASK_LENGTH 3

@@ -6,12 +6,7 @@
  * have, and behind it enough of certain characters.  The beginning is left, so
  * that one sees what was masked.  New vendors are new lines of the table.
  */
-#include "redactor.h"
-
-#include <string.h>
-
-/* The longest look at what then is no key */
-#define LOOK 64
+#include "word.h"
 
 /* JWTs have three parts, encrypted ones five (RFC 7515, 7516) */
 #define JWT_PARTS 5
@@ -219,7 +214,7 @@ least(size_t a, size_t b)
 static bool
 is_key(const char *body, size_t length)
 {
-	size_t		look = least(length, LOOK);
+	size_t		look = least(length, TB_LOOK);
 	size_t		run = 0;
 
 	if (tb_is_varied(body, look))
@@ -271,7 +266,7 @@ fits(const Word *word, const Shape *shape, size_t *start, size_t *end)
 	body = word->start + prefix;
 
 	/* look no further than necessary: there may be many such beginnings */
-	for (i = body; i < word->length && i - body < LOOK; i++)
+	for (i = body; i < word->length && i - body < TB_LOOK; i++)
 	{
 		if (!tb_is(word->bytes[i], shape->classes))
 			break;

@@ -5,7 +5,7 @@
  *	  steps finds the same as looking at once, and of a card number all digits but
  *	  the last four are masked.
  *
- * sources: redactor.c shape.c credential.c card_number.c
+ * sources: redactor.c shape.c credential.c named_value.c card_number.c
  * longest: 4096
  */
 #include "redactor.h"
