@@ -15,6 +15,50 @@ COMMENT ON DOMAIN tokenbill.account_status IS 'active: all is allowed; frozen: m
 CREATE DOMAIN tokenbill.overflow_policy AS text CHECK (VALUE IN ('refuse', 'debt'));
 COMMENT ON DOMAIN tokenbill.overflow_policy IS 'What a capture of more than was held does: refuse (PT402), or debt: take it, below zero if need be';
 
+/*
+ * A limit of an account, and its counter: 66_limit.sql.  Accounts keep theirs in the
+ * order of the names.
+ */
+CREATE TYPE tokenbill.account_limit AS (
+	account text COLLATE "C",
+	name text COLLATE "C",
+	what text,
+	amount numeric,
+	every text,
+	period interval,
+	timezone text,
+	service text,
+	tag jsonb,
+	action text,
+	created_at timestamptz,
+	starts_at timestamptz,
+	ends_at timestamptz,
+	tail_seq bigint,
+	next_at timestamptz,
+	counted numeric,
+	held numeric,
+	alerted_at timestamptz
+);
+COMMENT ON TYPE tokenbill.account_limit IS 'A spend or rate limit of an account, and how much of it is used';
+COMMENT ON COLUMN tokenbill.account_limit.account IS 'Name of the account';
+COMMENT ON COLUMN tokenbill.account_limit.name IS 'Name of the limit within its account';
+COMMENT ON COLUMN tokenbill.account_limit.what IS 'What is counted: spend, requests, tokens or in_flight';
+COMMENT ON COLUMN tokenbill.account_limit.amount IS 'How much of it there may be in a window';
+COMMENT ON COLUMN tokenbill.account_limit.every IS 'The window: minute, hour, day, week, month, or the length of a rolling one; null for in_flight';
+COMMENT ON COLUMN tokenbill.account_limit.period IS 'Length of a rolling window; null: a calendar window, or none';
+COMMENT ON COLUMN tokenbill.account_limit.timezone IS 'Time zone that calendar windows begin in';
+COMMENT ON COLUMN tokenbill.account_limit.service IS 'Only this service, or, with * at its end, those that begin so; null: all';
+COMMENT ON COLUMN tokenbill.account_limit.tag IS 'Only what has these members in its metadata; null: all';
+COMMENT ON COLUMN tokenbill.account_limit.action IS 'refuse: PT429; alert: NOTIFY tokenbill_alert, once a window';
+COMMENT ON COLUMN tokenbill.account_limit.created_at IS 'When it was set';
+COMMENT ON COLUMN tokenbill.account_limit.starts_at IS 'Calendar: beginning of the window that was counted last';
+COMMENT ON COLUMN tokenbill.account_limit.ends_at IS 'Calendar: its end';
+COMMENT ON COLUMN tokenbill.account_limit.tail_seq IS 'Rolling: the newest ledger line that has left the window';
+COMMENT ON COLUMN tokenbill.account_limit.next_at IS 'Rolling: no line that is counted is older; null: none is counted';
+COMMENT ON COLUMN tokenbill.account_limit.counted IS 'What the ledger lines of the window count';
+COMMENT ON COLUMN tokenbill.account_limit.held IS 'What open holds reserve';
+COMMENT ON COLUMN tokenbill.account_limit.alerted_at IS 'When it alerted last';
+
 CREATE TABLE tokenbill.account (
 	account text COLLATE "C" NOT NULL PRIMARY KEY,
 	balance numeric NOT NULL DEFAULT 0,
@@ -32,7 +76,7 @@ CREATE TABLE tokenbill.account (
 	metadata jsonb NOT NULL DEFAULT '{}',
 	created_at timestamptz NOT NULL,
 	price_group text COLLATE "C",
-	limits integer NOT NULL DEFAULT 0
+	limits tokenbill.account_limit[]
 ) WITH (fillfactor = 50);
 
 COMMENT ON TABLE tokenbill.account IS 'One row an account: its balance, derived from the ledger, and its settings';
@@ -50,7 +94,7 @@ COMMENT ON COLUMN tokenbill.account.sandbox IS 'Every check and receipts, but ch
 COMMENT ON COLUMN tokenbill.account.tokens_only IS 'Charges and holds need a key from issue_token()';
 COMMENT ON COLUMN tokenbill.account.overflow IS 'Capture of more than was held: refuse or debt';
 COMMENT ON COLUMN tokenbill.account.currency IS 'Currency of all its amounts; never changes';
-COMMENT ON COLUMN tokenbill.account.limits IS 'How many spend and rate limits it has';
+COMMENT ON COLUMN tokenbill.account.limits IS 'Its spend and rate limits, by name, and how much of them is used; null: none';
 COMMENT ON COLUMN tokenbill.account.credits IS 'How many of its credits are open; 0: nothing about credits to be looked at';
 COMMENT ON COLUMN tokenbill.account.metadata IS 'The application''s own notes, a JSON object of at most 8 KB';
 

@@ -2,10 +2,9 @@
  * Limits: how much an account may spend, how often it may call, and how many
  * calls it may have open at once.
  *
- * A row is a limit and its counter.  The counter is only read and written while
- * the account's row is locked, in the transaction of the charge, so that it is
- * never behind; account.limits says how many rows there are, so that an account
- * without limits does not look for them.
+ * A limit and its counter are a member of account.limits (30_account.sql), which a
+ * movement rewrites with the rest of the row: so a counter is never behind, and an
+ * account without limits pays nothing for there being any.
  *
  *   counted   what the ledger says of the present window:
  *               calendar   the lines of [starts_at, ends_at)
@@ -16,48 +15,6 @@
  * a rolling window takes back with it what leaves, and verify_ledger() proves
  * the counters by it.
  */
-CREATE TABLE tokenbill.account_limit (
-	account text COLLATE "C" NOT NULL,
-	name text COLLATE "C" NOT NULL,
-	what text NOT NULL,
-	amount numeric NOT NULL,
-	every text,
-	period interval,
-	timezone text NOT NULL,
-	service text,
-	tag jsonb,
-	action text NOT NULL,
-	created_at timestamptz NOT NULL,
-	starts_at timestamptz,
-	ends_at timestamptz,
-	tail_seq bigint,
-	next_at timestamptz,
-	counted numeric NOT NULL,
-	held numeric NOT NULL,
-	alerted_at timestamptz,
-	PRIMARY KEY (account, name)
-) WITH (fillfactor = 50);
-COMMENT ON TABLE tokenbill.account_limit IS 'Spend and rate limits of accounts, and how much of them is used';
-COMMENT ON COLUMN tokenbill.account_limit.account IS 'Name of the account';
-COMMENT ON COLUMN tokenbill.account_limit.name IS 'Name of the limit within its account';
-COMMENT ON COLUMN tokenbill.account_limit.what IS 'What is counted: spend, requests, tokens or in_flight';
-COMMENT ON COLUMN tokenbill.account_limit.amount IS 'How much of it there may be in a window';
-COMMENT ON COLUMN tokenbill.account_limit.every IS 'The window: minute, hour, day, week, month, or the length of a rolling one; null for in_flight';
-COMMENT ON COLUMN tokenbill.account_limit.period IS 'Length of a rolling window; null: a calendar window, or none';
-COMMENT ON COLUMN tokenbill.account_limit.timezone IS 'Time zone that calendar windows begin in';
-COMMENT ON COLUMN tokenbill.account_limit.service IS 'Only this service, or, with * at its end, those that begin so; null: all';
-COMMENT ON COLUMN tokenbill.account_limit.tag IS 'Only what has these members in its metadata; null: all';
-COMMENT ON COLUMN tokenbill.account_limit.action IS 'refuse: PT429; alert: NOTIFY tokenbill_alert, once a window';
-COMMENT ON COLUMN tokenbill.account_limit.created_at IS 'When it was set';
-COMMENT ON COLUMN tokenbill.account_limit.starts_at IS 'Calendar: beginning of the window that was counted last';
-COMMENT ON COLUMN tokenbill.account_limit.ends_at IS 'Calendar: its end';
-COMMENT ON COLUMN tokenbill.account_limit.tail_seq IS 'Rolling: the newest ledger line that has left the window';
-COMMENT ON COLUMN tokenbill.account_limit.next_at IS 'Rolling: no line that is counted is older; null: none is counted';
-COMMENT ON COLUMN tokenbill.account_limit.counted IS 'What the ledger lines of the window count';
-COMMENT ON COLUMN tokenbill.account_limit.held IS 'What open holds reserve';
-COMMENT ON COLUMN tokenbill.account_limit.alerted_at IS 'When it alerted last';
-SELECT pg_catalog.pg_extension_config_dump('tokenbill.account_limit', '');
-
 CREATE FUNCTION tokenbill.limit_window(every text, timezone text, at timestamptz, OUT starts_at timestamptz, OUT ends_at timestamptz)
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'tokenbill_limit_window';
 COMMENT ON FUNCTION tokenbill.limit_window(text, text, timestamptz) IS
@@ -140,6 +97,7 @@ AS $function$
 #variable_conflict use_column
 DECLARE
 	of_account tokenbill.account;
+	others tokenbill.account_limit[];
 	made tokenbill.account_limit;
 	length interval;
 	now timestamptz;
@@ -203,9 +161,10 @@ BEGIN
 	IF NOT FOUND THEN
 		PERFORM tokenbill.refuse_account(set_limit.account);
 	END IF;
-	IF of_account.limits >= 64 AND NOT EXISTS (SELECT FROM tokenbill.account_limit l WHERE l.account = set_limit.account AND l.name = set_limit.name) THEN
+	others := ARRAY(SELECT l FROM unnest(of_account.limits) l WHERE l.name <> set_limit.name);
+	IF cardinality(others) >= 64 THEN
 		PERFORM tokenbill.refuse('PT409', format('account "%s" has 64 limits already', set_limit.account),
-			jsonb_build_object('account', set_limit.account, 'limits', of_account.limits), 'Drop one with tokenbill.drop_limit() first.');
+			jsonb_build_object('account', set_limit.account, 'limits', cardinality(others)), 'Drop one with tokenbill.drop_limit() first.');
 	END IF;
 
 	now := greatest(tokenbill.clock(), of_account.updated_at);
@@ -233,9 +192,7 @@ BEGIN
 		FROM tokenbill.limit_lines(made.account, made.what, made.service, made.tag) x
 		WHERE x.created_at >= made.starts_at AND x.created_at < made.ends_at;
 	END IF;
-	DELETE FROM tokenbill.account_limit l WHERE l.account = made.account AND l.name = made.name;
-	INSERT INTO tokenbill.account_limit VALUES (made.*);
-	UPDATE tokenbill.account a SET limits = (SELECT count(*) FROM tokenbill.account_limit l WHERE l.account = made.account)
+	UPDATE tokenbill.account a SET limits = ARRAY(SELECT l FROM unnest(others || made) l ORDER BY l.name)
 	WHERE a.account = made.account;
 	RETURN made;
 END
@@ -280,21 +237,23 @@ SET search_path = pg_catalog, pg_temp
 AS $function$
 #variable_conflict use_column
 DECLARE
+	limits tokenbill.account_limit[];
+	others tokenbill.account_limit[];
 	dropped boolean;
 BEGIN
 	PERFORM tokenbill.check_text('account', drop_limit.account, 128);
 	PERFORM tokenbill.check_text('name', drop_limit.name, 255);
-	PERFORM FROM tokenbill.account a WHERE a.account = drop_limit.account AND tokenbill.visible(a.account) FOR NO KEY UPDATE;
+	SELECT a.limits INTO limits FROM tokenbill.account a
+	WHERE a.account = drop_limit.account AND tokenbill.visible(a.account) FOR NO KEY UPDATE;
 	IF NOT FOUND THEN
 		PERFORM tokenbill.refuse_account(drop_limit.account);
 	END IF;
-	DELETE FROM tokenbill.account_limit l WHERE l.account = drop_limit.account AND l.name = drop_limit.name;
-	dropped := FOUND;
+	others := ARRAY(SELECT l FROM unnest(limits) l WHERE l.name <> drop_limit.name);
+	dropped := cardinality(others) < cardinality(limits);
 	IF dropped THEN
-		UPDATE tokenbill.account a SET limits = (SELECT count(*) FROM tokenbill.account_limit l WHERE l.account = drop_limit.account)
-		WHERE a.account = drop_limit.account;
+		UPDATE tokenbill.account a SET limits = nullif(others, '{}') WHERE a.account = drop_limit.account;
 	END IF;
-	RETURN dropped;
+	RETURN coalesce(dropped, false);
 END
 $function$;
 COMMENT ON FUNCTION tokenbill.drop_limit(text, text) IS
@@ -311,12 +270,12 @@ DECLARE
 	now timestamptz;
 	gone numeric;
 BEGIN
-	SELECT x.* INTO l FROM tokenbill.account_limit x
-	WHERE x.account = limit_state.account AND x.name = limit_state.name AND tokenbill.visible(x.account);
+	SELECT x.* INTO l FROM tokenbill.account a, unnest(a.limits) x
+	WHERE a.account = limit_state.account AND x.name = limit_state.name AND tokenbill.visible(a.account);
 	IF NOT FOUND THEN
 		RETURN;
 	END IF;
-	SELECT greatest(tokenbill.clock(), a.updated_at) INTO now FROM tokenbill.account a WHERE a.account = l.account;
+	SELECT greatest(tokenbill.clock(), a.updated_at) INTO now FROM tokenbill.account a WHERE a.account = limit_state.account;
 	IF l.period IS NOT NULL THEN
 		starts_at := now - l.period;
 		SELECT coalesce(sum(x.counted) FILTER (WHERE x.created_at <= starts_at), 0),
@@ -338,13 +297,13 @@ COMMENT ON FUNCTION tokenbill.limit_state(text, text) IS
 'Internal: what is used of a limit in its present window, when that began, and when it ends or, rolling, when something of it comes free';
 
 CREATE VIEW tokenbill.spend_limits WITH (security_barrier) AS
-SELECT l.account, l.name, l.amount, s.used AS spent, l.held,
+SELECT a.account, l.name, l.amount, s.used AS spent, l.held,
 	pg_catalog.numeric_larger((l.amount OPERATOR(pg_catalog.-) s.used) OPERATOR(pg_catalog.-) l.held, 0) AS remaining,
 	a.currency, l.every, l.timezone, l.service, l.tag, l.action, s.starts_at, s.resets_at, l.alerted_at, l.created_at
-FROM tokenbill.account_limit l
-JOIN tokenbill.account a ON a.account OPERATOR(pg_catalog.=) l.account
-CROSS JOIN LATERAL tokenbill.limit_state(l.account, l.name) s
-WHERE l.what OPERATOR(pg_catalog.=) 'spend' AND tokenbill.visible(l.account);
+FROM tokenbill.account a
+CROSS JOIN LATERAL pg_catalog.unnest(a.limits) l
+CROSS JOIN LATERAL tokenbill.limit_state(a.account, l.name) s
+WHERE l.what OPERATOR(pg_catalog.=) 'spend' AND tokenbill.visible(a.account);
 COMMENT ON VIEW tokenbill.spend_limits IS 'Spend limits, and how much of them is used now';
 COMMENT ON COLUMN tokenbill.spend_limits.account IS 'Name of the account';
 COMMENT ON COLUMN tokenbill.spend_limits.name IS 'Name of the limit within its account';
@@ -364,12 +323,13 @@ COMMENT ON COLUMN tokenbill.spend_limits.alerted_at IS 'When it alerted last';
 COMMENT ON COLUMN tokenbill.spend_limits.created_at IS 'When it was set';
 
 CREATE VIEW tokenbill.rate_limits WITH (security_barrier) AS
-SELECT l.account, l.name, l.what, l.amount, s.used, l.held,
+SELECT a.account, l.name, l.what, l.amount, s.used, l.held,
 	pg_catalog.numeric_larger((l.amount OPERATOR(pg_catalog.-) s.used) OPERATOR(pg_catalog.-) l.held, 0) AS remaining,
 	l.every, l.timezone, l.service, l.tag, l.action, s.starts_at, s.resets_at, l.alerted_at, l.created_at
-FROM tokenbill.account_limit l
-CROSS JOIN LATERAL tokenbill.limit_state(l.account, l.name) s
-WHERE l.what OPERATOR(pg_catalog.<>) 'spend' AND tokenbill.visible(l.account);
+FROM tokenbill.account a
+CROSS JOIN LATERAL pg_catalog.unnest(a.limits) l
+CROSS JOIN LATERAL tokenbill.limit_state(a.account, l.name) s
+WHERE l.what OPERATOR(pg_catalog.<>) 'spend' AND tokenbill.visible(a.account);
 COMMENT ON VIEW tokenbill.rate_limits IS 'Limits of requests, tokens and calls in flight, and how much of them is used now';
 COMMENT ON COLUMN tokenbill.rate_limits.account IS 'Name of the account';
 COMMENT ON COLUMN tokenbill.rate_limits.name IS 'Name of the limit within its account';

@@ -3,11 +3,12 @@
  */
 REVOKE ALL ON ALL ROUTINES IN SCHEMA tokenbill FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA tokenbill FROM PUBLIC;
-REVOKE ALL ON TYPE tokenbill.receipt, tokenbill.recharge_receipt, tokenbill.problem, tokenbill.http_call FROM PUBLIC;
+REVOKE ALL ON TYPE tokenbill.receipt, tokenbill.recharge_receipt, tokenbill.problem, tokenbill.http_call, tokenbill.account_limit FROM PUBLIC;
 REVOKE ALL ON SEQUENCE tokenbill.call_lease FROM PUBLIC;
 REVOKE ALL ON DOMAIN tokenbill.account_status, tokenbill.overflow_policy, tokenbill.burn_keys FROM PUBLIC;
 
 GRANT USAGE ON TYPE tokenbill.receipt, tokenbill.recharge_receipt TO tokenbill_app, tokenbill_billing, tokenbill_reader, tokenbill_admin;
+GRANT USAGE ON TYPE tokenbill.account_limit TO tokenbill_billing;
 GRANT EXECUTE ON FUNCTION tokenbill.visible(text), tokenbill.clock()
 	TO tokenbill_app, tokenbill_billing, tokenbill_reader, tokenbill_admin;
 

@@ -109,7 +109,8 @@ read_row(HeapTupleHeader row, Account *account)
 	account->tokens_only = DatumGetBool(values[ACCOUNT_TOKENS_ONLY]);
 	account->overflow = DatumGetTextPP(values[ACCOUNT_OVERFLOW]);
 	account->currency = DatumGetTextPP(values[ACCOUNT_CURRENCY]);
-	account->limits = DatumGetInt32(values[ACCOUNT_LIMITS]);
+	account->limits = nulls[ACCOUNT_LIMITS] ? NULL :
+		DatumGetArrayTypeP(values[ACCOUNT_LIMITS]);
 	account->credits = DatumGetInt32(values[ACCOUNT_CREDITS]);
 	account->open_credits = NULL;
 	return true;
@@ -174,9 +175,69 @@ tb_read_account(const text *account_name, Account *account)
 	return take_account(account_name, account);
 }
 
+/* What a statement that writes an account's row asks for. */
+typedef struct AccountWrite
+{
+	const Statement *statement;
+	const Account *account;
+	char		hash[VARHDRSZ + TB_HASH_BYTES];
+} AccountWrite;
+
+/*
+ * The parameters of a statement that writes an account's row.  In
+ * tb_change_account() all but the name are known only when the row has been seen,
+ * so the executor is made to ask for each when it needs it.
+ */
+static ParamExternData *
+fetch_parameter(ParamListInfo params, int number, bool speculative,
+				ParamExternData *space)
+{
+	AccountWrite *write = (AccountWrite *) params->paramFetchArg;
+	const Account *account = write->account;
+
+	space->isnull = false;
+	space->pflags = 0;
+	space->ptype = write->statement->found[number - 1];
+	switch (number)
+	{
+		case 1:
+			space->value = PointerGetDatum(account->account);
+			break;
+		case 2:
+			space->value = NumericGetDatum(account->balance);
+			break;
+		case 3:
+			space->value = Int64GetDatum(account->seq);
+			break;
+		case 4:
+			space->value = TimestampTzGetDatum(account->updated_at);
+			break;
+		case 5:
+			SET_VARSIZE(write->hash, sizeof(write->hash));
+			memcpy(VARDATA(write->hash), account->hash, TB_HASH_BYTES);
+			space->value = PointerGetDatum(write->hash);
+			space->isnull = !account->has_hash;
+			break;
+		case 6:
+			space->value = PointerGetDatum(account->limits);
+			space->isnull = account->limits == NULL;
+			break;
+		case 7:
+			space->value = NumericGetDatum(account->held);
+			break;
+		case 8:
+			space->value = PointerGetDatum(&account->ctid);
+			break;
+		default:
+			elog(ERROR, "unexpected parameter %d", number);
+	}
+	return space;
+}
+
 /*
  * tb_store_account
- *		Write back what a new line changed: balance, held, seq, time and hash.
+ *		Write back what a new line changed: balance, held, seq, time, hash and
+ *		limits.
  *
  * The row is where tb_lock_account() found it, which saves a second index search:
  * nobody else can have moved it since.  After this the ctid is stale; lock the account
@@ -186,28 +247,15 @@ void
 tb_store_account(const Account *account)
 {
 	static Statement query = {
-		.sql = "UPDATE tokenbill.account SET balance = $3, held = $4, seq = $5, updated_at = $6, hash = $7"
-		" WHERE ctid OPERATOR(pg_catalog.=) $2 AND account OPERATOR(pg_catalog.=) $1",
-		.nargs = 7,
-		.types = {TEXTOID, TIDOID, NUMERICOID, NUMERICOID, INT8OID, TIMESTAMPTZOID, BYTEAOID}
+		.sql = "UPDATE tokenbill.account SET balance = $2, seq = $3, updated_at = $4, hash = $5,"
+		" limits = $6, held = $7 WHERE ctid OPERATOR(pg_catalog.=) $8 AND account OPERATOR(pg_catalog.=) $1",
+		.nargs = 8,
+		.types = {TEXTOID, NUMERICOID, INT8OID, TIMESTAMPTZOID, BYTEAOID, TB_FOUND_TYPE,
+		NUMERICOID, TIDOID}
 	};
-	Datum		values[7];
-	char		nulls[8] = "       ";
-	char		hash[VARHDRSZ + TB_HASH_BYTES];
-	ItemPointerData ctid = account->ctid;
+	AccountWrite write = {.statement = &query,.account = account};
 
-	SET_VARSIZE(hash, sizeof(hash));
-	memcpy(VARDATA(hash), account->hash, TB_HASH_BYTES);
-	values[0] = PointerGetDatum(account->account);
-	values[1] = PointerGetDatum(&ctid);
-	values[2] = NumericGetDatum(account->balance);
-	values[3] = NumericGetDatum(account->held);
-	values[4] = Int64GetDatum(account->seq);
-	values[5] = TimestampTzGetDatum(account->updated_at);
-	values[6] = PointerGetDatum(hash);
-	if (!account->has_hash)
-		nulls[6] = 'n';
-	if (tb_run(&query, values, nulls) != 1)
+	if (tb_run_late(&query, fetch_parameter, &write) != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("account \"%s\" moved while it was locked",
@@ -217,50 +265,6 @@ tb_store_account(const Account *account)
 
 /* The change that the running statement is about; null when there is none. */
 static AccountChange *running_change = NULL;
-
-/*
- * The parameters of tb_change_account()'s statement.  All but the name are known
- * only when the row has been seen, so the executor is made to ask for each when
- * it needs it.
- */
-static ParamExternData *
-fetch_parameter(ParamListInfo params, int number, bool speculative,
-				ParamExternData *space)
-{
-	AccountChange *change = (AccountChange *) params->paramFetchArg;
-	const Account *account = &change->account;
-
-	space->isnull = false;
-	space->pflags = 0;
-	switch (number)
-	{
-		case 1:
-			space->ptype = TEXTOID;
-			space->value = PointerGetDatum(account->account);
-			break;
-		case 2:
-			space->ptype = NUMERICOID;
-			space->value = NumericGetDatum(account->balance);
-			break;
-		case 3:
-			space->ptype = INT8OID;
-			space->value = Int64GetDatum(account->seq);
-			break;
-		case 4:
-			space->ptype = TIMESTAMPTZOID;
-			space->value = TimestampTzGetDatum(account->updated_at);
-			break;
-		case 5:
-			SET_VARSIZE(change->hash, sizeof(change->hash));
-			memcpy(VARDATA(change->hash), account->hash, TB_HASH_BYTES);
-			space->ptype = BYTEAOID;
-			space->value = PointerGetDatum(change->hash);
-			break;
-		default:
-			elog(ERROR, "unexpected parameter %d", number);
-	}
-	return space;
-}
 
 /*
  * tb_change_account
@@ -275,11 +279,12 @@ bool
 tb_change_account(AccountChange *change)
 {
 	static Statement query = {
-		.sql = "UPDATE tokenbill.account a SET balance = $2, seq = $3, updated_at = $4, hash = $5"
+		.sql = "UPDATE tokenbill.account a SET balance = $2, seq = $3, updated_at = $4, hash = $5, limits = $6"
 		" WHERE a.account OPERATOR(pg_catalog.=) $1 AND tokenbill.may_change(a)",
-		.nargs = 5,
-		.types = {TEXTOID, NUMERICOID, INT8OID, TIMESTAMPTZOID, BYTEAOID}
+		.nargs = 6,
+		.types = {TEXTOID, NUMERICOID, INT8OID, TIMESTAMPTZOID, BYTEAOID, TB_FOUND_TYPE}
 	};
+	AccountWrite write = {.statement = &query,.account = &change->account};
 	uint64		changed = 0;
 
 	Assert(running_change == NULL);
@@ -287,7 +292,7 @@ tb_change_account(AccountChange *change)
 	PG_TRY();
 	{
 		running_change = change;
-		changed = tb_run_late(&query, fetch_parameter, change);
+		changed = tb_run_late(&query, fetch_parameter, &write);
 	}
 	PG_FINALLY();
 	{

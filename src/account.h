@@ -4,6 +4,7 @@
 #include "chain.h"
 #include "refusal.h"
 #include "storage/itemptr.h"
+#include "utils/array.h"
 
 /* An account's row as it is while we hold its lock. */
 typedef struct Account
@@ -22,7 +23,8 @@ typedef struct Account
 	bool		tokens_only;
 	text	   *overflow;
 	text	   *currency;
-	int32		limits;			/* how many spend and rate limits it has */
+	ArrayType  *limits;			/* its spend and rate limits, as limit_row.c
+								 * has them; null: none */
 	int32		credits;		/* how many credits are open */
 	struct CreditList *open_credits;	/* these, once tb_load_credits() has
 										 * read them */
@@ -30,8 +32,8 @@ typedef struct Account
 
 /*
  * A change of an account's row in one statement, which finds the row, asks
- * may_change() about it, and writes what that made of it: balance, seq, updated_at
- * and hash, but not held.
+ * may_change() about it, and writes what that made of it: balance, seq, updated_at,
+ * hash and limits, but not held.
  */
 typedef struct AccountChange AccountChange;
 struct AccountChange
@@ -49,7 +51,6 @@ struct AccountChange
 
 	/* tb_change_account()'s own */
 	MemoryContext context;
-	char		hash[VARHDRSZ + TB_HASH_BYTES];
 };
 
 extern bool tb_change_account(AccountChange *change);

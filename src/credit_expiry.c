@@ -83,7 +83,7 @@ expire(Account *account, Credit *credit)
 		cstring_to_text(psprintf(TB_CREDIT_EXPIRY_PREFIX INT64_FORMAT ":%s",
 								 account->seq + 1,
 								 text_to_cstring(credit->key)));
-	if (!tb_post(account, &line))
+	if (!tb_post(account, &line, NULL))
 		elog(ERROR, "a credit's expiry is there already");
 
 	credit->remaining = credit->reserved;

@@ -100,14 +100,17 @@ tb_insert_line(const Account *account, const ChainedLine *line)
  *		is there already.
  *
  * The account must have been locked by tb_lock_account() since its last line; the
- * line is as tb_next_line() wants it.  Needs SPI.
+ * line is as tb_next_line() wants it, and counted by the limits if there are any.  Needs
+ * SPI.
  */
 bool
-tb_post(Account *account, ChainedLine *line)
+tb_post(Account *account, ChainedLine *line, LimitSet *limits)
 {
 	/* may make the month's table, so before anything is settled */
 	(void) tb_insert_plan(Max(line->created_at, account->updated_at));
 	tb_next_line(account, line);
+	if (limits != NULL)
+		tb_count_limits(limits, account, line);
 	if (!tb_insert_line(account, line))
 		return false;
 	tb_store_account(account);

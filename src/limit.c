@@ -32,7 +32,6 @@
 #include "commands/async.h"
 #include "money.h"
 #include "query.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/json.h"
@@ -297,7 +296,7 @@ refuse_by(LimitSet *set)
  * tb_judge_limits
  *		Does a movement that has been judged otherwise keep every limit of its
  *		account?  Remembers in it what is to be counted.  Needs SPI.
- * */
+ */
 Refusal *
 tb_judge_limits(Movement *movement, const Account *account)
 {
@@ -311,7 +310,7 @@ tb_judge_limits(Movement *movement, const Account *account)
 	if (tb_text_is(line->kind, "recharge") || tb_text_is(line->kind, "grant"))
 		return NULL;
 
-	set = tb_read_limits(account->account);
+	set = tb_read_limits(account);
 	for (int i = 0; i < set->nlimits; i++)
 	{
 		AccountLimit *limit = &set->limits[i];
@@ -327,21 +326,6 @@ tb_judge_limits(Movement *movement, const Account *account)
 	}
 	movement->limits = set;
 	return may_refuse ? refuse_by(set) : NULL;
-}
-
-static void
-alert(AccountLimit *limit, const ChainedLine *line)
-{
-	limit->alerted = true;
-	limit->alerted_at = line->created_at;
-	Async_Notify(ALERT_CHANNEL,
-				 tb_json("account:t name:t what:t scope:s service:t tag:j every:t"
-						 " limit:n spent:n held:n at:s",
-						 limit->account, limit->name, limit->what_name,
-						 scope_of(limit), limit->service,
-						 tb_json_document(limit->tag), limit->every,
-						 limit->amount, limit->counted, limit->held,
-						 time_json(true, line->created_at)));
 }
 
 /*
@@ -364,19 +348,13 @@ has_to_alert(const AccountLimit *limit, bool was_reached, TimestampTz at)
 
 /*
  * tb_count_limits
- *		Count a movement that has been posted.  Needs SPI.
+ *		Count a line that tb_next_line() has made, in the account as that has.
  */
 void
-tb_count_limits(Movement *movement)
+tb_count_limits(LimitSet *set, Account *account, const ChainedLine *line)
 {
-	const ChainedLine *line = &movement->line;
-	LimitSet   *set = movement->limits;
-	AccountLimit **changed;
-	int			nchanged = 0;
+	bool		changed = false;
 
-	if (set == NULL || set->nlimits == 0)
-		return;
-	changed = palloc(sizeof(AccountLimit *) * set->nlimits);
 	for (int i = 0; i < set->nlimits; i++)
 	{
 		AccountLimit *limit = &set->limits[i];
@@ -397,12 +375,39 @@ tb_count_limits(Movement *movement)
 		}
 		if (limit->more_held != NULL)
 			limit->held = tb_add(limit->held, limit->more_held);
-		if (has_to_alert(limit, was_reached, line->created_at))
-			alert(limit, line);
-		changed[nchanged++] = limit;
+		limit->alerts = has_to_alert(limit, was_reached, line->created_at);
+		if (limit->alerts)
+		{
+			limit->alerted = true;
+			limit->alerted_at = line->created_at;
+		}
+		changed = true;
 	}
-	if (nchanged > 0)
-		tb_write_limits(changed, nchanged);
+	if (changed)
+		tb_write_limits(set, account);
+}
+
+/*
+ * tb_alert_limits
+ *		Tell of the limits that a line has reached, now that it is posted.
+ */
+void
+tb_alert_limits(const LimitSet *set, const ChainedLine *line)
+{
+	for (int i = 0; i < set->nlimits; i++)
+	{
+		const AccountLimit *limit = &set->limits[i];
+
+		if (limit->alerts)
+			Async_Notify(ALERT_CHANNEL,
+						 tb_json("account:t name:t what:t scope:s service:t tag:j every:t"
+								 " limit:n spent:n held:n at:s",
+								 limit->account, limit->name, limit->what_name,
+								 scope_of(limit), limit->service,
+								 tb_json_document(limit->tag), limit->every,
+								 limit->amount, limit->counted, limit->held,
+								 time_json(true, line->created_at)));
+	}
 }
 
 /*
@@ -414,11 +419,16 @@ Datum
 tb_limits_hit(const text *account, const text *service, Jsonb *metadata,
 			  Numeric price, Numeric tokens)
 {
-	LimitSet   *set = tb_read_limits(account);
 	TimestampTz now = tb_now();
-	Datum	   *names = palloc(sizeof(Datum) * Max(set->nlimits, 1));
 	int			nnames = 0;
+	Account		row;
+	LimitSet   *set;
+	Datum	   *names;
 
+	if (!tb_read_account(account, &row))
+		return PointerGetDatum(construct_empty_array(TEXTOID));
+	set = tb_read_limits(&row);
+	names = palloc(sizeof(Datum) * Max(set->nlimits, 1));
 	for (int i = 0; i < set->nlimits; i++)
 	{
 		AccountLimit *limit = &set->limits[i];

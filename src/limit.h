@@ -2,7 +2,9 @@
 #define TOKENBILL_LIMIT_H
 
 #include "movement.h"
-#include "storage/itemptr.h"
+
+/* The members of the type tokenbill.account_limit. */
+#define TB_LIMIT_COLUMNS 18
 
 typedef enum LimitWhat
 {
@@ -15,7 +17,6 @@ typedef enum LimitWhat
 /* A limit of the account that is locked, and its counter. */
 typedef struct AccountLimit
 {
-	ItemPointerData ctid;
 	text	   *account;
 	text	   *name;
 	text	   *what_name;
@@ -41,6 +42,12 @@ typedef struct AccountLimit
 	/* what the movement adds; null: nothing */
 	Numeric		more_counted;
 	Numeric		more_held;
+	bool		alerts;			/* that is to be told when the line is posted */
+
+	/* as it is stored */
+	Datum		row;
+	Datum		values[TB_LIMIT_COLUMNS];
+	bool		nulls[TB_LIMIT_COLUMNS];
 } AccountLimit;
 
 /* The limits of an account, in the order of their names. */
@@ -52,13 +59,14 @@ typedef struct LimitSet
 
 /* limit.c */
 extern Refusal *tb_judge_limits(Movement *movement, const Account *account);
-extern void tb_count_limits(Movement *movement);
+extern void tb_count_limits(LimitSet *set, Account *account, const ChainedLine *line);
+extern void tb_alert_limits(const LimitSet *set, const ChainedLine *line);
 extern Datum tb_limits_hit(const text *account, const text *service,
 						   Jsonb *metadata, Numeric price, Numeric tokens);
 
 /* limit_row.c */
-extern LimitSet *tb_read_limits(const text *account);
-extern void tb_write_limits(AccountLimit **limits, int nlimits);
+extern LimitSet *tb_read_limits(const Account *account);
+extern void tb_write_limits(LimitSet *set, Account *account);
 
 /* limit_window.c */
 extern void tb_move_window(AccountLimit *limit, TimestampTz at);

@@ -1,21 +1,21 @@
 /*
  * limit_row.c
- *	  The rows of tokenbill.account_limit: read them, write them back.
+ *	  An account's limits, as its row has them: take them apart, put them together.
  *
- * All limits of an account are read with one statement and written with one, in
- * the transaction that has the account locked: nobody else reads or writes them
- * meanwhile, so there is no lock on the rows themselves.
+ * They are in the row because a movement reads and rewrites that anyway, and needs
+ * no statement for them therefore.  Set and dropped they are in SQL, by who has
+ * the account locked.
  */
 #include "limit.h"
 
 #include "access/htup_details.h"
-#include "catalog/pg_type_d.h"
 #include "check.h"
+#include "funcapi.h"
 #include "query.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/typcache.h"
 
-/* The columns of tokenbill.account_limit, in the table's order. */
+/* The members of tokenbill.account_limit, in the type's order. */
 enum
 {
 	LIMIT_ACCOUNT,
@@ -35,8 +35,7 @@ enum
 	LIMIT_NEXT_AT,
 	LIMIT_COUNTED,
 	LIMIT_HELD,
-	LIMIT_ALERTED_AT,
-	LIMIT_COLUMNS
+	LIMIT_ALERTED_AT
 };
 
 static LimitWhat
@@ -54,13 +53,34 @@ what_of(const text *name)
 	return LIMIT_SPEND;
 }
 
+/* No constraint of a type's member keeps a superuser from setting it null. */
 static void
-fill_limit(AccountLimit *limit, HeapTupleHeader header)
+check_complete(const AccountLimit *limit)
 {
-	Datum		values[LIMIT_COLUMNS];
-	bool		nulls[LIMIT_COLUMNS];
+	static const int needed[] = {
+		LIMIT_ACCOUNT, LIMIT_NAME, LIMIT_WHAT, LIMIT_AMOUNT, LIMIT_TIMEZONE,
+		LIMIT_ACTION, LIMIT_COUNTED, LIMIT_HELD
+	};
 
-	tb_take_row_apart(header, LIMIT_COLUMNS, values, nulls);
+	for (size_t i = 0; i < lengthof(needed); i++)
+	{
+		if (unlikely(limit->nulls[needed[i]]))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("a limit of an account lacks a member"),
+					 errhint("Set the account's limits again.")));
+	}
+}
+
+static void
+fill_limit(AccountLimit *limit, Datum row)
+{
+	Datum	   *values = limit->values;
+	bool	   *nulls = limit->nulls;
+
+	limit->row = row;
+	tb_take_row_apart(DatumGetHeapTupleHeader(row), TB_LIMIT_COLUMNS, values, nulls);
+	check_complete(limit);
 	limit->account = DatumGetTextPP(values[LIMIT_ACCOUNT]);
 	limit->name = DatumGetTextPP(values[LIMIT_NAME]);
 	limit->what_name = DatumGetTextPP(values[LIMIT_WHAT]);
@@ -94,170 +114,79 @@ fill_limit(AccountLimit *limit, HeapTupleHeader header)
 		limit->alerted_at = DatumGetTimestampTz(values[LIMIT_ALERTED_AT]);
 }
 
-static int
-compare_names(const void *a, const void *b)
-{
-	const text *x = ((const AccountLimit *) a)->name;
-	const text *y = ((const AccountLimit *) b)->name;
-	int			x_len = VARSIZE_ANY_EXHDR(x);
-	int			y_len = VARSIZE_ANY_EXHDR(y);
-	int			result = memcmp(VARDATA_ANY(x), VARDATA_ANY(y), Min(x_len, y_len));
-
-	return result != 0 ? result : x_len - y_len;
-}
-
-/*
- * By name, bytewise.  Done here and not by ORDER BY: for one limit, or two, a
- * sort that the executor has to set up costs more than all the rest.
- */
-static void
-put_in_order(LimitSet *set)
-{
-	if (set->nlimits > 1)
-		qsort(set->limits, set->nlimits, sizeof(AccountLimit), compare_names);
-}
-
 /*
  * tb_read_limits
- *		The limits of an account, in the order of their names.  Needs SPI.
+ *		The limits of an account, in the order of their names, which is how they are
+ *		kept.  What is read stays where it is, in account->limits.
  */
 LimitSet *
-tb_read_limits(const text *account)
+tb_read_limits(const Account *account)
 {
-	static Statement query = {
-		.sql = "SELECT l.ctid, l FROM tokenbill.account_limit l WHERE l.account OPERATOR(pg_catalog.=) $1",
-		.nargs = 1,
-		.types = {TEXTOID}
-	};
-	LimitSet   *set = palloc(sizeof(LimitSet));
-	Datum		values[2];
-	bool		nulls[2];
+	LimitSet   *set = palloc0(sizeof(LimitSet));
+	Datum	   *elements;
+	bool	   *nulls;
 
-	values[0] = PointerGetDatum(account);
-	set->nlimits = (int) tb_run(&query, values, NULL);
+	if (account->limits == NULL)
+		return set;
+	deconstruct_array(account->limits, ARR_ELEMTYPE(account->limits), -1, false,
+					  TYPALIGN_DOUBLE, &elements, &nulls, &set->nlimits);
 	set->limits = palloc0(sizeof(AccountLimit) * Max(set->nlimits, 1));
 	for (int i = 0; i < set->nlimits; i++)
 	{
-		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, values,
-						  nulls);
-		set->limits[i].ctid = *(ItemPointer) DatumGetPointer(values[0]);
-		fill_limit(&set->limits[i], DatumGetHeapTupleHeaderCopy(values[1]));
+		if (unlikely(nulls[i]))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("a limit of account \"%s\" is null",
+							text_to_cstring(account->account)),
+					 errhint("Set the account's limits again.")));
+		fill_limit(&set->limits[i], elements[i]);
 	}
-	put_in_order(set);
 	return set;
 }
 
-static Datum
-time_or_null(bool given, TimestampTz value, char *null)
+static void
+put_time(AccountLimit *limit, int column, bool given, TimestampTz value)
 {
-	*null = given ? ' ' : 'n';
-	return TimestampTzGetDatum(value);
-}
-
-/* The common case, without joins and arrays; the row is where it was read. */
-static uint64
-write_one(const AccountLimit *limit)
-{
-	static Statement query = {
-		.sql = "UPDATE tokenbill.account_limit SET starts_at = $3, ends_at = $4, tail_seq = $5, next_at = $6,"
-		" counted = $7, held = $8, alerted_at = $9"
-		" WHERE ctid OPERATOR(pg_catalog.=) $2 AND account OPERATOR(pg_catalog.=) $1",
-		.nargs = 9,
-		.types = {TEXTOID, TIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID,
-		NUMERICOID, NUMERICOID, TIMESTAMPTZOID}
-	};
-	ItemPointerData ctid = limit->ctid;
-	Datum		values[9];
-	char		nulls[10] = "         ";
-
-	values[0] = PointerGetDatum(limit->account);
-	values[1] = PointerGetDatum(&ctid);
-	values[2] = time_or_null(limit->has_window, limit->starts_at, &nulls[2]);
-	values[3] = time_or_null(limit->has_window, limit->ends_at, &nulls[3]);
-	values[4] = Int64GetDatum(limit->tail_seq);
-	nulls[4] = limit->period > 0 ? ' ' : 'n';
-	values[5] = time_or_null(limit->has_next, limit->next_at, &nulls[5]);
-	values[6] = NumericGetDatum(limit->counted);
-	values[7] = NumericGetDatum(limit->held);
-	values[8] = time_or_null(limit->alerted, limit->alerted_at, &nulls[8]);
-	return tb_run(&query, values, nulls);
+	limit->values[column] = TimestampTzGetDatum(value);
+	limit->nulls[column] = !given;
 }
 
 static Datum
-array_of(Datum *values, bool *nulls, int n, Oid type)
+form_limit(AccountLimit *limit, TupleDesc desc)
 {
-	int			lower = 1;
-	int16		length = type == TEXTOID || type == NUMERICOID ? -1 : 8;
-
-	return PointerGetDatum(construct_md_array(values, nulls, 1, &n, &lower,
-											  type, length, length == 8,
-											  length == 8 ? TYPALIGN_DOUBLE : TYPALIGN_INT));
-}
-
-static uint64
-write_several(AccountLimit **limits, int n)
-{
-	static Statement query = {
-		.sql = "UPDATE tokenbill.account_limit l SET starts_at = u.starts_at, ends_at = u.ends_at,"
-		" tail_seq = u.tail_seq, next_at = u.next_at, counted = u.counted, held = u.held, alerted_at = u.alerted_at"
-		" FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5),"
-		" pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9))"
-		" AS u(name, starts_at, ends_at, tail_seq, next_at, counted, held, alerted_at)"
-		" WHERE l.account OPERATOR(pg_catalog.=) $1 AND l.name OPERATOR(pg_catalog.=) u.name",
-		.nargs = 9,
-		.types = {TEXTOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID,
-		TIMESTAMPTZARRAYOID, NUMERICARRAYOID, NUMERICARRAYOID, TIMESTAMPTZARRAYOID}
-	};
-	static const Oid types[8] = {
-		TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID,
-		NUMERICOID, NUMERICOID, TIMESTAMPTZOID
-	};
-	Datum		values[9];
-	Datum	   *columns[8];
-	bool	   *nulls[8];
-
-	for (int c = 0; c < 8; c++)
-	{
-		columns[c] = palloc(sizeof(Datum) * n);
-		nulls[c] = palloc0(sizeof(bool) * n);
-	}
-	for (int i = 0; i < n; i++)
-	{
-		const AccountLimit *limit = limits[i];
-
-		columns[0][i] = PointerGetDatum(limit->name);
-		columns[1][i] = TimestampTzGetDatum(limit->starts_at);
-		columns[2][i] = TimestampTzGetDatum(limit->ends_at);
-		nulls[1][i] = nulls[2][i] = !limit->has_window;
-		columns[3][i] = Int64GetDatum(limit->tail_seq);
-		nulls[3][i] = limit->period == 0;
-		columns[4][i] = TimestampTzGetDatum(limit->next_at);
-		nulls[4][i] = !limit->has_next;
-		columns[5][i] = NumericGetDatum(limit->counted);
-		columns[6][i] = NumericGetDatum(limit->held);
-		columns[7][i] = TimestampTzGetDatum(limit->alerted_at);
-		nulls[7][i] = !limit->alerted;
-	}
-	values[0] = PointerGetDatum(limits[0]->account);
-	for (int c = 0; c < 8; c++)
-		values[c + 1] = array_of(columns[c], nulls[c], n, types[c]);
-	return tb_run(&query, values, NULL);
+	put_time(limit, LIMIT_STARTS_AT, limit->has_window, limit->starts_at);
+	put_time(limit, LIMIT_ENDS_AT, limit->has_window, limit->ends_at);
+	limit->values[LIMIT_TAIL_SEQ] = Int64GetDatum(limit->tail_seq);
+	limit->nulls[LIMIT_TAIL_SEQ] = limit->period == 0;
+	put_time(limit, LIMIT_NEXT_AT, limit->has_next, limit->next_at);
+	limit->values[LIMIT_COUNTED] = NumericGetDatum(limit->counted);
+	limit->values[LIMIT_HELD] = NumericGetDatum(limit->held);
+	put_time(limit, LIMIT_ALERTED_AT, limit->alerted, limit->alerted_at);
+	return HeapTupleGetDatum(heap_form_tuple(desc, limit->values, limit->nulls));
 }
 
 /*
  * tb_write_limits
- *		Write the counters of some limits of one account back.  Needs SPI.
+ *		Have the account's row keep the counters that have changed; that row is the
+ *		caller's to store.
  */
 void
-tb_write_limits(AccountLimit **limits, int nlimits)
+tb_write_limits(LimitSet *set, Account *account)
 {
-	uint64		written = nlimits == 1 ? write_one(limits[0]) :
-		write_several(limits, nlimits);
+	Oid			type = ARR_ELEMTYPE(account->limits);
+	TupleDesc	desc = lookup_rowtype_tupdesc(type, -1);
+	Datum	   *elements = palloc(sizeof(Datum) * set->nlimits);
 
-	if (written != (uint64) nlimits)
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("a limit of account \"%s\" changed while the account was locked",
-						text_to_cstring(limits[0]->account)),
-				 errhint("Try the transaction again.")));
+	for (int i = 0; i < set->nlimits; i++)
+	{
+		AccountLimit *limit = &set->limits[i];
+
+		if (limit->more_counted == NULL && limit->more_held == NULL)
+			elements[i] = limit->row;
+		else
+			elements[i] = form_limit(limit, desc);
+	}
+	account->limits = construct_array(elements, set->nlimits, type, -1, false,
+									  TYPALIGN_DOUBLE);
+	ReleaseTupleDesc(desc);
 }

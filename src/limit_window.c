@@ -9,7 +9,8 @@
  * A rolling window is (at - period, at]: what is older by exactly the period has
  * left it.  Its counter is of the lines after tail_seq; as time goes on the tail
  * follows, line by line, and takes back what each counted.  So each line is
- * passed once, and no charge reads the whole window.
+ * passed once, and no charge reads the whole window.  They are read within the
+ * statement that rewrites the account, see may_change() in movement.c.
  */
 #include "limit.h"
 
@@ -107,6 +108,7 @@ read_lines(const AccountLimit *limit, int64 after, int max, CountedLine *lines)
 	char		nulls[8] = "       ";
 	int			found;
 
+	tb_nest();
 	values[0] = PointerGetDatum(limit->account);
 	values[1] = PointerGetDatum(limit->what_name);
 	values[2] = PointerGetDatum(limit->service);
@@ -128,6 +130,7 @@ read_lines(const AccountLimit *limit, int64 after, int max, CountedLine *lines)
 		lines[i].created_at = DatumGetTimestampTz(columns[1]);
 		lines[i].counted = DatumGetNumericCopy(columns[2]);
 	}
+	tb_unnest();
 	return found;
 }
 
@@ -149,6 +152,7 @@ count_anew(AccountLimit *limit, TimestampTz cutoff)
 	bool		isnull[3];
 	char		nulls[7] = "      ";
 
+	tb_nest();
 	values[0] = PointerGetDatum(limit->account);
 	values[1] = PointerGetDatum(limit->what_name);
 	values[2] = PointerGetDatum(limit->service);
@@ -166,6 +170,7 @@ count_anew(AccountLimit *limit, TimestampTz cutoff)
 		limit->next_at = DatumGetTimestampTz(values[1]);
 	}
 	limit->counted = DatumGetNumericCopy(values[2]);
+	tb_unnest();
 }
 
 /* Let the tail follow to a time: what is not younger leaves the window. */

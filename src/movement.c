@@ -21,7 +21,8 @@
  * - two charges on the last cent: the second is judged after the first committed;
  *   on the short way it has been judged before, and is again.
  * - credits that change under a charge on the short way: it reads them before it has
- *   the account locked, see may_change().
+ *   the account locked, see may_change(); so it does the lines that have left a rolling
+ *   window.
  * - capture against expiry: both lock the account; the second finds the hold's
  *   status changed and is refused.
  */
@@ -31,7 +32,6 @@
 #include "clock.h"
 #include "credit.h"
 #include "expiry.h"
-#include "hint.h"
 #include "idempotency.h"
 #include "ledger.h"
 #include "limit.h"
@@ -78,14 +78,14 @@ replay(Movement *movement, const Account *account, const ChainedLine *was,
 }
 
 /*
- * Judge a movement, the issued token first, but not by the account's limits, which
- * are rows of their own.
+ * Judge a movement: the issued token first, the account's limits last.
  */
 static Refusal *
 judge(Movement *movement, Account *account)
 {
 	Refusal    *refusal;
 
+	movement->limits = NULL;
 	movement->line.created_at = tb_now();
 	movement->line.held = account->held;
 	if (tb_is_token(movement->line.idempotency_key))
@@ -115,7 +115,7 @@ judge(Movement *movement, Account *account)
 						  "Balances are less than 10^18, up or down.",
 						  "balance of account \"%s\" would be out of range",
 						  text_to_cstring(account->account));
-	return NULL;
+	return likely(account->limits == NULL) ? NULL : tb_judge_limits(movement, account);
 }
 
 /* A change of the account by a movement, the short way. */
@@ -129,9 +129,9 @@ typedef struct ChangeByMovement
 } ChangeByMovement;
 
 /*
- * Judge the movement by the account's row, and by its open credits, which a statement
- * of their own reads.  That is executed within the one that rewrites the account, in a
- * snapshot of its own, which is newer.
+ * Judge the movement by the account's row, and by its open credits and the lines that
+ * have left a rolling window, which statements of their own read.  These are executed
+ * within the one that rewrites the account, in snapshots of their own, which are newer.
  *
  * Race, credits that change under a charge: whoever changes credits has rewritten their
  * account's row in the same transaction (credit.c).  So when ours is written it is still
@@ -165,7 +165,11 @@ may_change(AccountChange *change)
 	if (unlikely(credited))
 		tb_unnest();
 	if (agreed)
+	{
 		tb_next_line(account, &mine->movement->line);
+		if (mine->movement->limits != NULL)
+			tb_count_limits(mine->movement->limits, account, &mine->movement->line);
+	}
 	return agreed;
 }
 
@@ -193,13 +197,10 @@ answer(const Movement *movement, const Account *account, Receipt *receipt)
 }
 
 /*
- * The short way: judge and change the account in one statement, then look at its
- * limits, then insert the line.  False, and nothing changed, if it turns out not to be
- * so simple: there is no account, a credit of it has to expire, it is refused, or the key
- * has been used.  The long way finds out.
- *
- * Here the account is changed before the limits are read and the key is known to be
- * new: it is locked by that, so what is read then is what counts.
+ * The short way: judge and change the account in one statement, then insert the line.
+ * False, and nothing changed, if it turns out not to be so simple: there is no account, a
+ * credit of it has to expire, it is refused, or the key has been used.  The long way
+ * finds out.
  */
 static bool
 move_at_once(Movement *movement, Receipt *receipt)
@@ -213,14 +214,13 @@ move_at_once(Movement *movement, Receipt *receipt)
 	account->account = movement->line.account;
 	if (!tb_change_account(&mine.change))
 		return false;
-	if ((account->limits > 0 && tb_judge_limits(movement, &mine.before) != NULL) ||
-		unlikely(!tb_insert_line(account, &movement->line)))
+	if (unlikely(!tb_insert_line(account, &movement->line)))
 	{
 		put_back(movement->line.account, &mine.before);
 		return false;
 	}
-	if (account->limits > 0)
-		tb_count_limits(movement);
+	if (movement->limits != NULL)
+		tb_alert_limits(movement->limits, &movement->line);
 	if (account->open_credits != NULL)
 		tb_settle_credits(account);
 	answer(movement, account, receipt);
@@ -254,13 +254,12 @@ tb_move(Movement *movement, Receipt *receipt)
 
 	tb_open_month(tb_now());
 	if (movement->at_once && !tb_is_token(line->idempotency_key) &&
-		!tb_long_way_hinted(name) && move_at_once(movement, receipt))
+		move_at_once(movement, receipt))
 		return NULL;
 	for (;;)
 	{
 		/* judge() may have kept something there */
 		line->request = request;
-		movement->limits = NULL;
 		if (!tb_lock_account(name, &account))
 			return tb_no_account(name);
 		if (unlikely(account.credits > 0))
@@ -269,9 +268,6 @@ tb_move(Movement *movement, Receipt *receipt)
 			(void) tb_expire_credits_of(&account, PG_INT32_MAX);
 		}
 		refusal = judge(movement, &account);
-		if (refusal == NULL && account.limits > 0)
-			refusal = tb_judge_limits(movement, &account);
-		tb_hint_long_way(name, refusal != NULL && refusal->sqlstate == TB_LIMITED);
 		if (likely(refusal == NULL))
 			break;
 		if (tb_find_line(name, line->idempotency_key, &was))
@@ -283,7 +279,7 @@ tb_move(Movement *movement, Receipt *receipt)
 		made_room = true;
 	}
 
-	if (unlikely(!tb_post(&account, line)))
+	if (unlikely(!tb_post(&account, line, movement->limits)))
 	{
 		if (!tb_find_line(name, line->idempotency_key, &was))
 			ereport(ERROR,
@@ -294,8 +290,8 @@ tb_move(Movement *movement, Receipt *receipt)
 	}
 	if (movement->follow != NULL)
 		movement->follow(movement, &account);
-	if (unlikely(account.limits > 0))
-		tb_count_limits(movement);
+	if (movement->limits != NULL)
+		tb_alert_limits(movement->limits, line);
 	if (unlikely(account.open_credits != NULL))
 		tb_settle_credits(&account);
 	if (tb_is_token(line->idempotency_key))

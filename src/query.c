@@ -14,6 +14,7 @@
 #include "access/htup_details.h"
 #include "catalog/pg_proc.h"
 #include "miscadmin.h"
+#include "parser/parse_param.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
@@ -152,8 +153,44 @@ tb_read(Statement *statement, Datum *values, const char *nulls)
 }
 
 /*
+ * Called each time the statement is parsed, which is again when something that it
+ * depends on has changed: the extension may have been dropped and created, and then
+ * its types are others.
+ */
+static void
+find_types(ParseState *pstate, void *arg)
+{
+	Statement  *statement = (Statement *) arg;
+
+	memcpy(statement->found, statement->types, sizeof(statement->types));
+	setup_parse_variable_parameters(pstate, &statement->found, &statement->nargs);
+}
+
+static SPIPlanPtr
+plan_late(Statement *statement)
+{
+	MemoryContext old = CurrentMemoryContext;
+	SPIPlanPtr	plan;
+
+	if (statement->found == NULL)
+		statement->found = MemoryContextAllocZero(TopMemoryContext,
+												  sizeof(statement->types));
+	plan = SPI_prepare_params(statement->sql, find_types, statement,
+							  CURSOR_OPT_GENERIC_PLAN);
+	if (plan == NULL)
+		elog(ERROR, "could not prepare \"%s\": %s", statement->sql,
+			 SPI_result_code_string(SPI_result));
+	SPI_keepplan(plan);
+	MemoryContextSwitchTo(old);
+	return plan;
+}
+
+/*
  * tb_run_late
  *		Execute a query that asks for each parameter when it needs it.
+ *
+ * The types of its parameters may be left to the parser (TB_FOUND_TYPE), where they
+ * are the extension's own; "found" has them when they are asked for.
  */
 uint64
 tb_run_late(Statement *statement, ParamFetchHook fetch, void *arg)
@@ -165,7 +202,7 @@ tb_run_late(Statement *statement, ParamFetchHook fetch, void *arg)
 	params->paramFetch = fetch;
 	params->paramFetchArg = arg;
 	if (unlikely(statement->plan == NULL))
-		statement->plan = tb_plan(statement->sql, statement->nargs, statement->types);
+		statement->plan = plan_late(statement);
 	if (SPI_tuptable != NULL)
 		SPI_freetuptable(SPI_tuptable);
 	code = SPI_execute_plan_with_paramlist(statement->plan, params, false, 0);

@@ -7,6 +7,9 @@
 
 #define TB_MAX_PARAMETERS 20
 
+/* Of a parameter of tb_run_late(): what the parser finds that it has to be. */
+#define TB_FOUND_TYPE InvalidOid
+
 /* A statement whose plan is made once a session; declare them static. */
 typedef struct Statement
 {
@@ -14,6 +17,8 @@ typedef struct Statement
 	int			nargs;
 	Oid			types[TB_MAX_PARAMETERS];
 	SPIPlanPtr	plan;
+	Oid		   *found;			/* tb_run_late()'s types, once there is a
+								 * plan */
 } Statement;
 
 /* What tb_enter() changed, for tb_leave() to put back. */

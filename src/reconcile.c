@@ -134,26 +134,19 @@ tb_reconcile(Stream *stream, Findings *findings)
 	 * passed is not counted any more.
 	 */
 	tb_stream(stream,
-			  "SELECT r.account, NULL::pg_catalog.int8, 'limit'::pg_catalog.text,"
+			  "SELECT a.account, NULL::pg_catalog.int8, 'limit'::pg_catalog.text,"
 			  " pg_catalog.jsonb_build_object('name', r.name,"
 			  "  'expected', pg_catalog.jsonb_build_object('counted', s.counted, 'held', s.held),"
 			  "  'found', pg_catalog.jsonb_build_object('counted', r.counted, 'held', r.held))"
-			  " FROM tokenbill.account_limit r CROSS JOIN LATERAL ("
-			  "  SELECT COALESCE((SELECT pg_catalog.sum(x.counted) FROM tokenbill.limit_lines(r.account, r.what, r.service, r.tag) x"
+			  " FROM tokenbill.account a CROSS JOIN LATERAL pg_catalog.unnest(a.limits) r CROSS JOIN LATERAL ("
+			  "  SELECT COALESCE((SELECT pg_catalog.sum(x.counted) FROM tokenbill.limit_lines(a.account, r.what, r.service, r.tag) x"
 			  "   WHERE x.created_at OPERATOR(pg_catalog.>=) COALESCE(r.starts_at, r.next_at)"
 			  "   AND x.created_at OPERATOR(pg_catalog.<) COALESCE(r.ends_at, 'infinity')"
 			  "   AND x.seq OPERATOR(pg_catalog.>) COALESCE(r.tail_seq, 0)), 0) AS counted,"
-			  "  tokenbill.limit_held(r.account, r.what, r.service, r.tag) AS held) s"
-			  " WHERE" OF_ACCOUNT("r.account")
-			  " AND (r.held OPERATOR(pg_catalog.=) s.held AND (r.counted OPERATOR(pg_catalog.=) s.counted"
-			  "  OR COALESCE(r.starts_at, r.next_at) OPERATOR(pg_catalog.<) $2)) IS NOT TRUE"
-
-			  " UNION ALL"
-			  " SELECT a.account, NULL, 'limit', pg_catalog.jsonb_build_object('expected', COALESCE(r.limits, 0), 'found', a.limits)"
-			  " FROM (SELECT * FROM tokenbill.account a WHERE" OF_ACCOUNT("a.account") ") a"
-			  " FULL JOIN (SELECT r.account, pg_catalog.count(*) AS limits FROM tokenbill.account_limit r"
-			  "  WHERE" OF_ACCOUNT("r.account") " GROUP BY r.account) r"
-			  " ON r.account OPERATOR(pg_catalog.=) a.account"
-			  " WHERE (a.limits OPERATOR(pg_catalog.=) COALESCE(r.limits, 0)) IS NOT TRUE",
+			  "  tokenbill.limit_held(a.account, r.what, r.service, r.tag) AS held) s"
+			  " WHERE" OF_ACCOUNT("a.account")
+			  " AND (r.account OPERATOR(pg_catalog.=) a.account AND r.held OPERATOR(pg_catalog.=) s.held"
+			  "  AND (r.counted OPERATOR(pg_catalog.=) s.counted"
+			  "  OR COALESCE(r.starts_at, r.next_at) OPERATOR(pg_catalog.<) $2)) IS NOT TRUE",
 			  tb_take_problem, findings);
 }

@@ -9,11 +9,11 @@ SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 -- Making one
 SELECT is(to_jsonb(a), '{"account": "plain", "balance": 0, "held": 0, "credit_limit": 0, "seq": 0,
 	"updated_at": "2026-03-01T12:00:00+00:00", "created_at": "2026-03-01T12:00:00+00:00", "hash": null,
-	"status": "active", "sandbox": false, "tokens_only": false, "overflow": "refuse", "currency": "USD", "price_group": null, "limits": 0, "credits": 0, "metadata": {}}'::jsonb,
+	"status": "active", "sandbox": false, "tokens_only": false, "overflow": "refuse", "currency": "USD", "price_group": null, "limits": null, "credits": 0, "metadata": {}}'::jsonb,
 	'create_account returns the row, with every default')
 FROM tokenbill.create_account('plain') a;
 SELECT is(to_jsonb(a) - '{created_at,updated_at}'::text[], '{"account": "full", "balance": 0, "held": 0, "credit_limit": 12.5, "seq": 0,
-	"hash": null, "status": "active", "sandbox": true, "tokens_only": false, "overflow": "refuse", "currency": "CREDITS_2", "price_group": null, "limits": 0, "credits": 0,
+	"hash": null, "status": "active", "sandbox": true, "tokens_only": false, "overflow": "refuse", "currency": "CREDITS_2", "price_group": null, "limits": null, "credits": 0,
 	"metadata": {"plan": "gold", "n": 1.50}}'::jsonb, 'and takes every argument')
 FROM tokenbill.create_account('full', 'CREDITS_2', 12.50, true, '{"plan": "gold", "n": 1.50}') a;
 SELECT is(metadata, '{}', 'metadata null is no metadata') FROM tokenbill.create_account('nometa', metadata => NULL);

@@ -26,7 +26,7 @@ SELECT set_eq($$SELECT relname::text FROM pg_class WHERE relnamespace = 'tokenbi
 		'worker_errors', 'worker_status', 'oauth_clients', 'device_grants', 'access_tokens',
 		'breakers', 'error_rules', 'alerts', 'alert_rules', 'low_balances', 'credential_expiries', 'alert_webhooks', 'alert_deliveries'], '\dv: the views');
 SELECT set_eq($$SELECT relname::text FROM pg_class WHERE relnamespace = 'tokenbill'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition$$,
-	ARRAY['account', 'account_limit', 'ledger', 'hold', 'credit', 'burn_order', 'price', 'meter', 'meter_function', 'catalog_model', 'service', 'markup', 'recharge_order', 'charge_refund', 'issued_token', 'tenant', 'month_closing', 'month_total', 'provider', 'provider_balance', 'provider_balance_history', 'provider_preset', 'preset_request', 'provider_check', 'secret', 'key_rotation',
+	ARRAY['account', 'ledger', 'hold', 'credit', 'burn_order', 'price', 'meter', 'meter_function', 'catalog_model', 'service', 'markup', 'recharge_order', 'charge_refund', 'issued_token', 'tenant', 'month_closing', 'month_total', 'provider', 'provider_balance', 'provider_balance_history', 'provider_preset', 'preset_request', 'provider_check', 'secret', 'key_rotation',
 		'worker_error', 'worker_duty', 'oauth_client', 'device_grant', 'access_token',
 		'breaker', 'error_rule', 'alert', 'alert_rule', 'alert_evaluation', 'account_low_balance', 'credential_expiry', 'alert_webhook', 'alert_delivery'], '\dt: the tables, by the plain names');
 SELECT is(pg_get_function_identity_arguments(p.oid), args, name || ': its arguments') FROM (VALUES

@@ -27,9 +27,9 @@ CREATE FUNCTION pg_temp.reserved(l tokenbill.account_limit) RETURNS numeric LANG
 	FROM held h WHERE pg_temp.fits(l, h.service, h.metadata) $$;
 -- Which limits something more would go over
 CREATE FUNCTION pg_temp.over(now timestamptz, svc text, meta jsonb, spend numeric, tokens numeric, requests numeric, in_flight numeric) RETURNS text[] LANGUAGE sql AS $$
-	SELECT array_agg(l.name::text ORDER BY l.name) FROM tokenbill.account_limit l,
+	SELECT array_agg(l.name::text ORDER BY l.name) FROM tokenbill.account a, unnest(a.limits) l,
 		LATERAL (SELECT CASE l.what WHEN 'spend' THEN spend WHEN 'tokens' THEN tokens WHEN 'requests' THEN requests ELSE in_flight END AS more) m
-	WHERE l.account = 'r' AND l.action = 'refuse' AND pg_temp.fits(l, svc, meta) AND m.more > 0
+	WHERE a.account = 'r' AND l.action = 'refuse' AND pg_temp.fits(l, svc, meta) AND m.more > 0
 	AND pg_temp.counted(l, now) + pg_temp.reserved(l) + m.more > l.amount $$;
 
 CREATE TEMP TABLE wrong (step int, what text, wanted text, got text);
@@ -118,16 +118,16 @@ BEGIN
 		UPDATE tally SET granted = granted + (got.sqlstate = '00000')::int, refused = refused + (got.sqlstate = 'PT429')::int;
 		/* what the refusal says of the time to wait for */
 		IF got.sqlstate = 'PT429' AND got.detail ->> 'resets_at' IS NOT NULL AND op < 0.5 THEN
-			SELECT x.* INTO l FROM tokenbill.account_limit x WHERE account = 'r' AND name = got.detail ->> 'name';
+			SELECT x.* INTO l FROM tokenbill.account a, unnest(a.limits) x WHERE a.account = 'r' AND x.name = got.detail ->> 'name';
 			IF pg_temp.counted(l, (got.detail ->> 'resets_at')::timestamptz) + pg_temp.reserved(l) + (got.detail ->> 'required')::numeric > l.amount
 			   OR pg_temp.counted(l, (got.detail ->> 'resets_at')::timestamptz - interval '1 microsecond') + pg_temp.reserved(l) + (got.detail ->> 'required')::numeric <= l.amount THEN
 				INSERT INTO wrong VALUES (i, 'resets_at', NULL, got::text);
 			END IF;
 		END IF;
 		IF i % 10 = 0 THEN
-			INSERT INTO wrong SELECT i, name, row(pg_temp.counted(x, now), pg_temp.reserved(x))::text, row(v.used, v.held)::text
+			INSERT INTO wrong SELECT i, name, row(pg_temp.counted(x.l, now), pg_temp.reserved(x.l))::text, row(v.used, v.held)::text
 			FROM (SELECT name, spent AS used, held FROM tokenbill.spend_limits WHERE account = 'r' UNION ALL SELECT name, used, held FROM tokenbill.rate_limits WHERE account = 'r') v
-			JOIN tokenbill.account_limit x USING (name) WHERE pg_temp.counted(x, now) <> v.used OR pg_temp.reserved(x) <> v.held;
+			JOIN (SELECT y.name, y AS l FROM tokenbill.account a, unnest(a.limits) y WHERE a.account = 'r') x USING (name) WHERE pg_temp.counted(x.l, now) <> v.used OR pg_temp.reserved(x.l) <> v.held;
 			INSERT INTO wrong SELECT i, problem, NULL, detail::text FROM tokenbill.verify_ledger('r');
 		END IF;
 	END LOOP;

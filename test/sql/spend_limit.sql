@@ -3,7 +3,7 @@
 \getenv srcdir PG_ABS_SRCDIR
 \i :srcdir/sql/setup.psql
 BEGIN;
-SELECT plan(238);
+SELECT plan(240);
 SET LOCAL tokenbill.clock = '2026-03-01 12:00:00+00';
 SELECT tokenbill.create_account(a, credit_limit => 1000000) FROM unnest('{plain,win,roll,many,scope,held,over,back,sand,old,proof,al}'::text[]) a \g /dev/null
 -- What a limit says it has spent and has left
@@ -24,16 +24,16 @@ SELECT is(to_jsonb(r) - 'period', '{"account": "plain", "name": "spend:day", "wh
 SELECT is(to_jsonb(v), '{"account": "plain", "name": "spend:day", "amount": 5, "spent": 0, "held": 0, "remaining": 5, "currency": "USD", "every": "day", "timezone": "UTC",
 	"service": null, "tag": null, "action": "refuse", "starts_at": "2026-03-01T00:00:00+00:00", "resets_at": "2026-03-02T00:00:00+00:00",
 	"alerted_at": null, "created_at": "2026-03-01T12:00:00+00:00"}', 'spend_limits shows it') FROM tokenbill.spend_limits v WHERE account = 'plain';
-SELECT is(limits, 1, 'the account knows that it has one') FROM tokenbill.account WHERE account = 'plain';
+SELECT is(cardinality(limits), 1, 'the account has it') FROM tokenbill.account WHERE account = 'plain';
 SELECT is(amount, 7::numeric, 'the same again has another amount') FROM tokenbill.set_spend_limit('plain', 7, 'day');
 SELECT results_eq($$SELECT name, amount FROM tokenbill.spend_limits WHERE account = 'plain'$$, $$VALUES ('spend:day' COLLATE "C", 7::numeric)$$, 'and replaces it');
 SELECT is(name, n, 'a name says what it is') FROM (VALUES ('week', 'gpt', '{"team": "red"}'::jsonb, 'refuse', 'spend:week:gpt:{"team": "red"}'), ('5 hours', NULL, NULL, 'alert', 'alert:spend:5 hours')) v(e, s, t, ac, n),
 	LATERAL tokenbill.set_spend_limit('plain', 5, e, s, t, action => ac);
 SELECT is(name, 'mine', 'or is given') FROM tokenbill.set_spend_limit('plain', 5, 'day', name => 'mine');
-SELECT is(limits, 4, 'four') FROM tokenbill.account WHERE account = 'plain';
+SELECT is(cardinality(limits), 4, 'four') FROM tokenbill.account WHERE account = 'plain';
 SELECT is(tokenbill.drop_limit('plain', 'mine'), true, 'dropped');
 SELECT is(tokenbill.drop_limit('plain', 'mine'), false, 'not twice');
-SELECT is(limits, 3, 'three') FROM tokenbill.account WHERE account = 'plain';
+SELECT is(cardinality(limits), 3, 'three') FROM tokenbill.account WHERE account = 'plain';
 
 -- Arguments
 SELECT pg_temp.refused(s, code, d::jsonb, s) FROM (VALUES
@@ -142,7 +142,7 @@ SET LOCAL tokenbill.clock = '2026-03-10 00:00:00+00';
 SELECT tokenbill.create_account('tiny', credit_limit => 100), tokenbill.set_spend_limit('tiny', 1000, '90 seconds') \g /dev/null
 SELECT count(pg_temp.charged_at('tiny', 0.001 * i, '2026-03-10 00:00:00+00'::timestamptz + 700 * i * interval '1 millisecond')) FROM generate_series(1, 300) i \g /dev/null
 SELECT is((pg_temp.spent('tiny', 'spend:90 seconds') ->> 'spent')::numeric, (SELECT -sum(amount) FROM tokenbill.ledger WHERE account = 'tiny' AND created_at > tokenbill.clock() - interval '90 seconds'), 'a sum that rolled over 300 charges');
-SELECT is((SELECT counted FROM tokenbill.account_limit WHERE account = 'tiny' AND name = 'spend:90 seconds'), (SELECT -sum(amount) FROM tokenbill.ledger WHERE account = 'tiny' AND created_at > tokenbill.clock() - interval '90 seconds'), 'and so says the counter');
+SELECT is((SELECT l.counted FROM tokenbill.account a, unnest(a.limits) l WHERE a.account = 'tiny' AND l.name = 'spend:90 seconds'), (SELECT -sum(amount) FROM tokenbill.ledger WHERE account = 'tiny' AND created_at > tokenbill.clock() - interval '90 seconds'), 'and so says the counter');
 SELECT is_empty($$SELECT * FROM tokenbill.verify_ledger('tiny')$$, 'sound');
 
 -- Set late, it counts what there was
@@ -287,7 +287,7 @@ SELECT tokenbill.drop_ledger_month(m) FROM unnest('{2026-01-01}'::date[]) m \g /
 SELECT is(pg_temp.spent('gap', 'spend:60 days') ->> 'spent', '60', 'what was counted stays while it is in the window');
 SELECT is_empty($$SELECT * FROM tokenbill.verify_ledger('gap')$$, 'and cannot be proved');
 SELECT is(pg_temp.charged_at('gap', 5, '2026-03-11 00:00:00+00'), '00000', 'when it would have left');
-SELECT is(row(counted, tail_seq)::text, '(35,2)', 'it has') FROM tokenbill.account_limit WHERE account = 'gap';
+SELECT is(row(l.counted, l.tail_seq)::text, '(35,2)', 'it has') FROM tokenbill.account a, unnest(a.limits) l WHERE a.account = 'gap';
 SELECT is_empty($$SELECT * FROM tokenbill.verify_ledger('gap')$$, 'sound');
 
 -- What is tampered with is found
@@ -307,18 +307,19 @@ BEGIN
 	END;
 	RETURN QUERY SELECT unnest(r);
 END $$;
-SELECT is(array_length(ARRAY(SELECT pg_temp.found(s)), 1), n, s) FROM (VALUES
-	($$UPDATE tokenbill.account_limit SET counted = counted - 1 WHERE account = 'proof' AND name = 'spend:day'$$, 1),
-	($$UPDATE tokenbill.account_limit SET counted = 0 WHERE account = 'proof'$$, 2),
-	($$UPDATE tokenbill.account_limit SET held = 0 WHERE account = 'proof' AND name = 'spend:1 hour'$$, 1),
-	($$UPDATE tokenbill.account_limit SET tail_seq = 99 WHERE account = 'proof' AND name = 'spend:1 hour'$$, 1),
-	($$UPDATE tokenbill.account_limit SET next_at = NULL WHERE account = 'proof' AND name = 'spend:1 hour'$$, 1),
-	($$DELETE FROM tokenbill.account_limit WHERE account = 'proof' AND name = 'spend:1 hour'$$, 1),
-	($$UPDATE tokenbill.account SET limits = 0 WHERE account = 'proof'$$, 1)) v(s, n);
-SELECT is(pg_temp.found($$UPDATE tokenbill.account_limit SET counted = 3 WHERE account = 'proof' AND name = 'spend:day'$$),
+-- members of a limit, or of all if it has no name, set to something else
+CREATE FUNCTION pg_temp.tamper(limit_name text, members jsonb) RETURNS text LANGUAGE sql AS $$
+	SELECT format('UPDATE tokenbill.account SET limits = ARRAY(SELECT CASE WHEN coalesce(l.name = %1$L, true) THEN jsonb_populate_record(l, %2$L) ELSE l END FROM unnest(limits) l) WHERE account = %3$L',
+		limit_name, members, 'proof') $$;
+SELECT is(array_length(ARRAY(SELECT pg_temp.found(pg_temp.tamper(name, members))), 1), n, coalesce(name, 'all') || ': ' || members) FROM (VALUES
+	('spend:day', '{"counted": 4}'::jsonb, 1), (NULL, '{"counted": 0}', 2), ('spend:1 hour', '{"held": 0}', 1), ('spend:1 hour', '{"tail_seq": 99}', 1),
+	('spend:1 hour', '{"next_at": null}', 1), ('spend:day', '{"account": "another"}', 1), ('spend:day', '{"counted": null}', 1)) v(name, members, n);
+SELECT is(pg_temp.found(pg_temp.tamper('spend:day', '{"counted": 3}')),
 	'{"problem": "limit", "detail": {"name": "spend:day", "expected": {"counted": 5, "held": 2}, "found": {"counted": 3, "held": 2}}}', 'and what is wrong with it is said');
+SELECT is((pg_temp.error_of(format('DO %L', format('BEGIN %s; PERFORM tokenbill.charge_amount(%L, 1, %L); END', statement, 'proof', 'c2')))).sqlstate, 'XX001', 'nothing is charged by a limit that cannot be read')
+FROM unnest(ARRAY[pg_temp.tamper('spend:day', '{"counted": null}'), $$UPDATE tokenbill.account SET limits[2] = NULL WHERE account = 'proof'$$]) statement;
 
--- A charge rewrites its account before it looks at the limits, and puts it back when one is reached
+-- When a limit is reached nothing of the account is rewritten
 SELECT tokenbill.create_account(a, credit_limit => 100), tokenbill.set_spend_limit(a, 5, 'day') FROM unnest('{unmoved,moved}'::text[]) a \g /dev/null
 SELECT tokenbill.charge_amount('moved', 1, 'before') \g /dev/null
 CREATE TEMP TABLE before AS SELECT a AS row FROM tokenbill.account a WHERE a.account IN ('unmoved', 'moved');
