@@ -45,7 +45,10 @@ COMMENT ON COLUMN tokenbill.credit.expires_at IS 'From then on it pays for nothi
 COMMENT ON COLUMN tokenbill.credit.status IS 'open, spent or expired';
 COMMENT ON COLUMN tokenbill.credit.created_at IS 'When it was granted';
 COMMENT ON COLUMN tokenbill.credit.updated_at IS 'When it last changed';
-CREATE TRIGGER forward_only BEFORE UPDATE OF status OR DELETE ON tokenbill.credit
+/* AFTER, for a BEFORE trigger has each row that is updated locked first, whichever column it is of */
+CREATE TRIGGER no_delete BEFORE DELETE ON tokenbill.credit
+FOR EACH ROW EXECUTE FUNCTION tokenbill.forward_only();
+CREATE TRIGGER forward_only AFTER UPDATE OF status ON tokenbill.credit
 FOR EACH ROW EXECUTE FUNCTION tokenbill.forward_only('open>spent', 'open>expired', 'spent>open', 'expired>open');
 CREATE TRIGGER no_truncate BEFORE TRUNCATE ON tokenbill.credit
 FOR EACH STATEMENT EXECUTE FUNCTION tokenbill.forward_only();

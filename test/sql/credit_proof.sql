@@ -27,7 +27,7 @@ DECLARE
 BEGIN
 	BEGIN
 		SET CONSTRAINTS ALL IMMEDIATE;
-		ALTER TABLE tokenbill.credit DISABLE TRIGGER forward_only;
+		ALTER TABLE tokenbill.credit DISABLE TRIGGER forward_only, DISABLE TRIGGER no_delete;
 		ALTER TABLE tokenbill.hold DISABLE TRIGGER forward_only;
 		ALTER TABLE tokenbill.ledger DISABLE TRIGGER append_only;
 		EXECUTE change;
