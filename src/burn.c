@@ -89,8 +89,8 @@ push_string(JsonbParseState **state, JsonbIteratorToken token, const char *s,
 	pushJsonbValue(state, token, &v);
 }
 
-static Jsonb *
-parts_json(const Parts *parts)
+static JsonbValue *
+parts_value(const Parts *parts)
 {
 	JsonbParseState *state = NULL;
 
@@ -114,7 +114,13 @@ parts_json(const Parts *parts)
 						VARSIZE_ANY_EXHDR(credit->key));
 		pushJsonbValue(&state, WJB_END_OBJECT, NULL);
 	}
-	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL));
+	return pushJsonbValue(&state, WJB_END_ARRAY, NULL);
+}
+
+static Jsonb *
+parts_json(const Parts *parts)
+{
+	return JsonbValueToJsonb(parts_value(parts));
 }
 
 static JsonbValue *
@@ -124,7 +130,7 @@ member(JsonbContainer *object, const char *name)
 }
 
 /*
- * Read what parts_json() has written.  The credits need not be open any more.
+ * Read what parts_value() has made.  The credits need not be open any more.
  */
 static void
 read_parts(Account *account, JsonbContainer *array, Parts *parts)
@@ -252,16 +258,8 @@ take_parts(const Parts *parts, bool from_hold, bool sandbox)
 static void
 keep_parts(ChainedLine *line, const char *name, const Parts *parts)
 {
-	JsonbValue	v;
-	Jsonb	   *json;
-
-	if (!has_credit(parts))
-		return;
-	json = parts_json(parts);
-	v.type = jbvBinary;
-	v.val.binary.data = &json->root;
-	v.val.binary.len = VARSIZE(json) - VARHDRSZ;
-	tb_keep_in_request(line, name, &v);
+	if (has_credit(parts))
+		tb_keep_in_request(line, name, parts_value(parts));
 }
 
 /*
