@@ -17,8 +17,7 @@ typedef struct Statement
 	int			nargs;
 	Oid			types[TB_MAX_PARAMETERS];
 	SPIPlanPtr	plan;
-	Oid		   *found;			/* tb_run_late()'s types, once there is a
-								 * plan */
+	Oid		   *found;			/* tb_run_late()'s types, once there is a plan */
 } Statement;
 
 /* What tb_enter() changed, for tb_leave() to put back. */

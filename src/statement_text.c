@@ -72,6 +72,12 @@ static int	activity_seen = 0;
 static char *masked;
 
 /*
+ * The text in which nothing was found last: a statement that is executed again and
+ * again is looked through once.
+ */
+static char *innocent;
+
+/*
  * Whether a text names one of the functions, in any case of letters.  A name with
  * nothing in its parentheses is of a hint, such as "use set_secret()".
  */
@@ -247,6 +253,8 @@ tb_hide_secrets_of_activity(void)
 	/* the text in full, if there is more of it: a secret may be cut off */
 	sql = me->st_activity_raw;
 	shown = strlen(sql);
+	if (shown < room && strcmp(sql, innocent) == 0)
+		return;
 	if (shown == room && debug_query_string != NULL &&
 		strncmp(debug_query_string, sql, shown) == 0)
 		sql = debug_query_string;
@@ -262,6 +270,8 @@ tb_hide_secrets_of_activity(void)
 		masked[tb_redact_copy(masked, room, sql, strlen(sql), TB_SECRETS)] = '\0';
 		pgstat_report_activity(me->st_state, masked);
 	}
+	else if (shown < room)
+		memcpy(innocent, sql, shown + 1);
 	/* a new text has no query id at first */
 	if (query_id != 0)
 		pgstat_report_query_id(query_id, true);
@@ -428,6 +438,7 @@ void
 tb_statement_text_init(void)
 {
 	masked = MemoryContextAlloc(TopMemoryContext, pgstat_track_activity_query_size);
+	innocent = MemoryContextAllocZero(TopMemoryContext, pgstat_track_activity_query_size);
 	next_post_parse_analyze = post_parse_analyze_hook;
 	post_parse_analyze_hook = after_parse_analysis;
 	next_planner = planner_hook;
