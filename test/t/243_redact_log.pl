@@ -215,8 +215,9 @@ foreach my $order ("auto_explain,pg_stat_statements,$dir/log_hook,tokenbill", "t
 		my $last = $server->client;
 		ok($last->query("SELECT report('FATAL', '$all')")->{lost}, "$first: FATAL ends the session");
 		$last = $server->client;
+		my $other = $server->client;
 		$last->query("SELECT report('PANIC', '$all')");
-		$server->wait_until('the server is back', sub { return eval { $server->client->value('SELECT 1') }; });
+		$server->wait_restarted($other);
 		$c = $server->client;
 		$c->query("SELECT report('ERROR', '$all')"); });
 	clean($log{$_}, "$first, $_: PANIC") foreach sort keys %log;

@@ -154,9 +154,8 @@ is_deeply(under(), { $id_a => 252, $id_b => 1 }, 'but for what is stored anew no
 	is_deeply(under(), { $id_a => 52, $id_b => 201 }, 'called again it goes on where it was');
 	kill 'KILL', $caller->pid;
 	ok($caller->result->{lost}, 'killed');
-	# the postmaster may not know yet; once others are ended, it accepts nobody before it is back
-	$server->wait_until('the other sessions to be ended', sub { return $c->query('SELECT')->{lost}; });
-	$server->wait_until('the server to be back', sub { my $new = eval { $server->client } or return 0; $c = $new; return 1; });
+	$server->wait_restarted($c);
+	$c = $server->client;
 	is_deeply(rotation($id_b), { state => 'interrupted', secrets => 252, rewrapped => 200, failed => 0, pid => $caller->pid }, 'killed: how far it was is known');
 	is_deeply(under(), { $id_a => 52, $id_b => 201 }, 'killed: what was done stays');
 	all_open('killed');

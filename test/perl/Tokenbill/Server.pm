@@ -6,6 +6,7 @@
 #   $server->kill_everything                             SIGKILL, all at once
 #   $server->wait_until($what, sub { ... })              a named condition
 #   $server->wait_blocked($client)                       it waits for a lock
+#   $server->wait_restarted($client)                     after a backend's crash
 #   $server->hammer($clock, $seed, $times, @scripts)     64 clients of pgbench
 #   $server->sound($when)                                the ledger is proven
 #   $server->watching                                    lines of postgresql.conf: a
@@ -132,6 +133,17 @@ sub wait_blocked
 			return $own->value('SELECT count(*) FROM pg_locks WHERE pid = $1 AND NOT granted', $client->pid);
 		});
 	$own->close unless $observer;
+	return;
+}
+
+# After a backend has died badly, until the server has started again.  Until the
+# postmaster has noticed it accepts others, only to end them: this session, which was
+# there before, tells when it has.
+sub wait_restarted
+{
+	my ($self, $session) = @_;
+	$self->wait_until('the other sessions to be ended', sub { return $session->query('SELECT')->{lost}; });
+	$self->wait_until('the server to be back', sub { return eval { $self->client->value('SELECT 1') }; });
 	return;
 }
 
