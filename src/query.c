@@ -83,6 +83,18 @@ tb_leave(Session *session)
 	MemoryContextSwitchTo(session->context);
 }
 
+/* Keep a plan that was just prepared; SPI has left us in a context of its own. */
+static SPIPlanPtr
+keep_plan(SPIPlanPtr plan, const char *sql, MemoryContext old)
+{
+	if (plan == NULL)
+		elog(ERROR, "could not prepare \"%s\": %s", sql,
+			 SPI_result_code_string(SPI_result));
+	SPI_keepplan(plan);
+	MemoryContextSwitchTo(old);
+	return plan;
+}
+
 /*
  * tb_plan
  *		Prepare a statement and keep its plan for the session.
@@ -94,15 +106,8 @@ SPIPlanPtr
 tb_plan(const char *sql, int nargs, Oid *types)
 {
 	MemoryContext old = CurrentMemoryContext;
-	SPIPlanPtr	plan = SPI_prepare_cursor(sql, nargs, types,
-										  CURSOR_OPT_GENERIC_PLAN);
 
-	if (plan == NULL)
-		elog(ERROR, "could not prepare \"%s\": %s", sql,
-			 SPI_result_code_string(SPI_result));
-	SPI_keepplan(plan);
-	MemoryContextSwitchTo(old);
-	return plan;
+	return keep_plan(SPI_prepare_cursor(sql, nargs, types, CURSOR_OPT_GENERIC_PLAN), sql, old);
 }
 
 static uint64
@@ -170,19 +175,13 @@ static SPIPlanPtr
 plan_late(Statement *statement)
 {
 	MemoryContext old = CurrentMemoryContext;
-	SPIPlanPtr	plan;
 
 	if (statement->found == NULL)
 		statement->found = MemoryContextAllocZero(TopMemoryContext,
 												  sizeof(statement->types));
-	plan = SPI_prepare_params(statement->sql, find_types, statement,
-							  CURSOR_OPT_GENERIC_PLAN);
-	if (plan == NULL)
-		elog(ERROR, "could not prepare \"%s\": %s", statement->sql,
-			 SPI_result_code_string(SPI_result));
-	SPI_keepplan(plan);
-	MemoryContextSwitchTo(old);
-	return plan;
+	return keep_plan(SPI_prepare_params(statement->sql, find_types, statement,
+										CURSOR_OPT_GENERIC_PLAN),
+					 statement->sql, old);
 }
 
 /*
